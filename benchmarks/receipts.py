@@ -56,12 +56,12 @@ class _Unchecking(Client):
 
     def submit(self, picture: Picture, pending: PendingAnswer, delivery: Delivery = Delivery.HERE) -> None:
         sealed = seal_picture(self.enclave, pending, picture, delivery)
-        self._pending[pending.request_id] = pending
+        self._pending[pending.request_id] = pending, None
         self._stream.send(*sealed_parts(sealed), deadline=time.monotonic() + _TIMEOUT_S)
 
     def _result_in(self, frame: Frame) -> Result:
         answer = parse_answer(frame.body)
-        pending = self._pending.pop(answer.request_id)
+        pending, _ = self._pending.pop(answer.request_id)
         content = open_answer(pending.reply_key, answer.request_id, answer.kind, answer.ciphertext)
         outcome = name_outcome(parse_outcome(parse_answer_content(content).outcome), self.enclave.card)
         return answer.request_id, CheckedAnswer(outcome=outcome, receipted=None)

@@ -94,8 +94,8 @@ class Client:
         self.on_renewal: Callable[[Client], None] = lambda _: None
         self._timeout_s = timeout_s
         self._counter = 0
-        self._pending: dict[bytes, PendingAnswer] = {}
-        self._questions: dict[bytes, Question] = {}
+        # By request id; the question is there once the picture was sent.
+        self._pending: dict[bytes, tuple[PendingAnswer, Question | None]] = {}
         self._arrived: deque[Result | ReceiptError] = deque()
         self._thread: int | None = None
 
@@ -199,13 +199,13 @@ class Client:
         self._require_own_thread()
         deadline = time.monotonic() + self._timeout_s
         sealed = seal_picture(self.enclave, pending, picture, delivery)
-        self._pending[pending.request_id] = pending
+        self._pending[pending.request_id] = pending, None
         try:
             self._stream.send(*sealed_parts(sealed), deadline=deadline)
         except EnclaveLost:
             self._read_last_words(deadline)
             raise
-        self._questions[pending.request_id] = Question.of(pending)
+        self._pending[pending.request_id] = pending, Question.of(pending)
 
     def next_answer(self, deadline: float) -> Result:
         """Receive a request's id and its result: an answer, "busy", or None for one that comes elsewhere.
@@ -230,22 +230,17 @@ class Client:
             if frame.type is FrameType.REFUSAL:
                 refusal = parse_refusal(frame.body)
                 error = self._stream.refusal(refusal)
-                if isinstance(error, EnclaveBusy) and self._take(refusal.request_id) is not None:
+                if isinstance(error, EnclaveBusy) and self._pending.pop(refusal.request_id, None) is not None:
                     return refusal.request_id, error
                 raise error
             answer = parse_answer(frame.body)
         except WireError as exc:
             raise PeerProtocolError(f"the enclave's answer cannot be read ({exc})") from exc
-        asked = self._take(answer.request_id)
+        asked = self._pending.pop(answer.request_id, None)
         if asked is None:
             raise PeerProtocolError("the enclave answered a request that is not under way")
         pending, question = asked
         return answer.request_id, open_reply(pending, answer, self.enclave.session_evidence, question)
-
-    def _take(self, request_id: bytes) -> tuple[PendingAnswer, Question | None] | None:
-        """Return what is kept of a request under way, and keep it no more; None if there is no such one."""
-        pending, question = self._pending.pop(request_id, None), self._questions.pop(request_id, None)
-        return None if pending is None else (pending, question)
 
     def _require_own_thread(self) -> None:
         thread = threading.get_ident()

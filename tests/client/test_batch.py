@@ -243,9 +243,8 @@ def test_a_wrong_receipt_ends_the_batch(tmp_path: Path, in_flight: int) -> None:
     script = enclave_script(simulated_nsm(root), Lies(answers=3, receipt=lie))
     renew = Renewals()
     with start_evil(address, script), Client.connect(address, expect(root), timeout_s=10) as client:
-        replies = classify(
-            client, [gray(value) for value in range(6)], timeout_s=10, in_flight=in_flight, renew=renew
-        )
+        pictures = [gray(value) for value in range(6)]
+        replies = classify(client, pictures, timeout_s=10, in_flight=in_flight, renew=renew)
         for index in range(2):
             reply = next(replies)
             assert reply.index == index
