@@ -154,8 +154,13 @@ async function round(page: Page, pictures: string[], { token, by }: Order): Prom
   if (by === "drop") {
     await dropFiles(page, pictures);
   } else if (by === "keyboard") {
-    await tabTo(page, "choose");
-    const [chooser] = await Promise.all([page.waitForEvent("filechooser"), page.keyboard.press("Space")]);
+    // Playwright has Chromium report a chooser from the moment that somebody waits for it, and not one that the key
+    // opens before Chromium has heard so: wait first, and walk there meanwhile.
+    const walk = async () => {
+      await tabTo(page, "choose");
+      await page.keyboard.press("Space");
+    };
+    const [chooser] = await Promise.all([page.waitForEvent("filechooser"), walk()]);
     await chooser.setFiles(pictures);
   } else {
     await page.setInputFiles("#choose", pictures);
