@@ -19,8 +19,9 @@ __all__ = [
     "ModelError",
     "TFLiteClassifier",
     "check_weights",
-    "load_classifier",
+    "make_classifier",
     "quantization_of",
+    "read_model",
 ]
 
 try:
@@ -90,18 +91,16 @@ class TFLiteClassifier:
             raise ModelError(str(exc)) from exc
 
 
-def load_classifier(folder: Path) -> TFLiteClassifier:
-    """Load ``model.tflite``, checked against ``model.json`` in ``folder``.
+def read_model(folder: Path) -> tuple[bytes, bytes]:
+    """Read the card and the weights in ``folder``; what is cut off does not fit the card's hash.
 
     Raises:
         CardError: the card is not valid.
-        ModelError: the weights are not the card's, or do not fit it.
         OSError: a file is missing.
     """
     card = load_card(folder)
     with (folder / "model.tflite").open("rb") as file:
-        weights = file.read(MAX_WEIGHTS_BYTES + 1)
-    return make_classifier(card.to_json(), weights)
+        return card.to_json(), file.read(MAX_WEIGHTS_BYTES + 1)
 
 
 def make_classifier(card: bytes, weights: bytes) -> TFLiteClassifier:

@@ -1,4 +1,4 @@
-"""What a decoder gives up for good before it sees a picture: files, sockets, processes, privileges.
+"""What is given up for good: by a decoder before it sees a picture, by its zygote before it parses weights.
 
 A system call that is not on the list fails with EPERM. It does not kill: a library that asks for something
 harmless, such as the number of processors, goes on without, whatever its version; and to whoever owns the
@@ -16,6 +16,7 @@ import signal
 import struct
 from enum import IntFlag
 from pathlib import Path
+from typing import TypeAlias
 
 _NOBODY = 65534
 # include/uapi/linux/prctl.h
@@ -24,11 +25,20 @@ _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 
 _MODE_FILTER = 2
 _RETURN_KILL, _RETURN_ERRNO, _RETURN_ALLOW = 0x80000000, 0x00050000, 0x7FFF0000
 _LOAD, _JUMP_EQUAL, _JUMP_SET, _RETURN = 0x20, 0x15, 0x45, 0x06  # of 32 bits; compared with a constant
-_AT_NUMBER, _AT_ARCH, _AT_THIRD_ARGUMENT = 0, 4, 32  # struct seccomp_data, little-endian
+# struct seccomp_data, little-endian: the low half of an argument is enough for flags.
+_AT_NUMBER, _AT_ARCH, _AT_ARGUMENTS = 0, 4, 16
 _PROT_EXEC = 4
+# O_WRONLY, O_RDWR, O_CREAT and O_TRUNC of include/uapi/asm-generic/fcntl.h; O_TMPFILE implies one of them.
+_TO_WRITE = 0o1103
+# CLONE_NEWNS and the six other kinds that clone takes (include/uapi/linux/sched.h): a namespace of one's own
+# gives the privileges back.
+_NAMESPACES = 0x7E020000
 
 # AUDIT_ARCH_X86_64, AUDIT_ARCH_AARCH64; the order of the numbers below.
 _ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
+# The numbers of a call, and of an argument with the bits that it may not have.
+_Calls: TypeAlias = dict[str, tuple[int, int]]
+_GuardedCalls: TypeAlias = dict[str, tuple[int, int, int, int]]
 # What decoding takes once everything is loaded: its one descriptor, memory, locks within the process, the
 # clock, and an end. arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h.
 _ALLOWED = {
@@ -51,8 +61,35 @@ _ALLOWED = {
     "exit": (60, 93),
     "exit_group": (231, 94),
 }
-# Allowed unless the memory would become code.
-_ALLOWED_WITHOUT_EXEC = {"mmap": (9, 222), "mprotect": (10, 226)}
+# Allowed unless an argument has one of these bits: memory that would become code.
+_GUARDED = {"mmap": (9, 222, 2, _PROT_EXEC), "mprotect": (10, 226, 2, _PROT_EXEC)}
+# To read files besides, as TFLite does to learn what the processor can.
+_READING = {
+    "fstat": (5, 80),
+    "newfstatat": (262, 79),
+    "lseek": (8, 62),
+}
+_GUARDED_READING = {"openat": (257, 56, 2, _TO_WRITE)}
+# To fork decoders besides, hand them what comes for them, and bury them; and what they still do themselves.
+_FORKING = {
+    "recvmsg": (47, 212),
+    "sendto": (44, 206),
+    "kill": (62, 129),
+    "wait4": (61, 260),
+    "set_robust_list": (273, 99),
+    "getrandom": (318, 278),
+    "gettid": (186, 178),
+    "getpid": (39, 172),
+    "getppid": (110, 173),
+    "getuid": (102, 174),
+    "fcntl": (72, 25),
+    "dup2": (33, 24),  # aarch64 has dup3 alone
+    "close_range": (436, 436),
+    "prlimit64": (302, 261),
+    "prctl": (157, 167),
+    "uname": (63, 160),
+}
+_GUARDED_FORKING = {"clone": (56, 220, 0, _NAMESPACES)}
 
 
 class Missing(IntFlag):
@@ -68,24 +105,36 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
 
 
+def lock_down_zygote() -> Missing:
+    """Give up, before weights are parsed, what reading files and forking decoders does not take.
+
+    What is given up here, decoders never had; they give up the rest with ``lock_down``.
+    """
+    # Decoders inherit it: what the kernel kills first where the memory of all runs out. /proc is absent where
+    # images are built.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_bytes(b"1000")
+    missing = _drop_privileges()
+    return missing | _forbid(_ALLOWED | _READING | _FORKING, _GUARDED | _GUARDED_READING | _GUARDED_FORKING)
+
+
+def lock_down_reader() -> Missing:
+    """Give up what reading this user's files does not take, to parse weights where there is no enclave."""
+    return _forbid(_ALLOWED | _READING, _GUARDED | _GUARDED_READING)
+
+
 def lock_down(parent_pid: int, *, memory_bytes: int, cpu_s: int) -> Missing:
     """Give everything up but the open descriptors; ``memory_bytes`` come on top of what is mapped now.
 
     Raises:
         OSError: the parent is gone.
     """
-    # What the kernel kills first where the memory of all runs out. /proc is absent where images are built.
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     missing = _drop_privileges() | _limit(memory_bytes, cpu_s)
-    libc = ctypes.CDLL(None, use_errno=True)
     # After the privileges: changing them clears this.
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent_pid:
         raise OSError(errno.ESRCH, "the parent is gone")
-    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    return missing | _filter(libc)
+    return missing | _forbid(_ALLOWED, _GUARDED)
 
 
 def _drop_privileges() -> Missing:
@@ -122,23 +171,27 @@ def _limit(memory_bytes: int, cpu_s: int) -> Missing:
 
 def _mapped_bytes() -> int:
     try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        pages = int(Path("/proc/self/statm").read_bytes().split()[0])
     except OSError:  # no /proc: where images are built
         return 1 << 30
     return pages * os.sysconf("SC_PAGESIZE")
 
 
-def _filter(libc: ctypes.CDLL) -> Missing:
+def _forbid(allowed: _Calls, guarded: _GuardedCalls) -> Missing:
+    """Have every other call fail in this thread, and in what it starts, for good."""
+    libc = ctypes.CDLL(None)
+    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     machine = os.uname().machine
     if machine not in _ARCHITECTURES:
         return Missing.SECCOMP
-    code = _program(machine)
+    code = _program(machine, allowed, guarded)
     program = _Program(len(code) // 8, code)
     done = libc.prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(program), 0, 0)
     return Missing.NOTHING if done == 0 else Missing.SECCOMP
 
 
-def _program(machine: str) -> bytes:
+def _program(machine: str, allowed: _Calls, guarded: _GuardedCalls) -> bytes:
     """Write the filter in the kernel's classic BPF.
 
     https://docs.kernel.org/userspace-api/seccomp_filter.html
@@ -149,11 +202,11 @@ def _program(machine: str) -> bytes:
     # Numbers mean other calls in another architecture, such as that of 32-bit programs.
     code = [_step(_LOAD, _AT_ARCH), _step(_JUMP_EQUAL, arch, 1), _step(_RETURN, _RETURN_KILL)]
     code.append(_step(_LOAD, _AT_NUMBER))
-    for numbers in _ALLOWED.values():
+    for numbers in allowed.values():
         code += [_step(_JUMP_EQUAL, numbers[column], 0, 1), allow]
-    for numbers in _ALLOWED_WITHOUT_EXEC.values():
-        third = [_step(_LOAD, _AT_THIRD_ARGUMENT), _step(_JUMP_SET, _PROT_EXEC, 0, 1), refuse, allow]
-        code += [_step(_JUMP_EQUAL, numbers[column], 0, len(third)), *third]
+    for *pair, argument, bits in guarded.values():
+        look = [_step(_LOAD, _AT_ARGUMENTS + 8 * argument), _step(_JUMP_SET, bits, 0, 1), refuse, allow]
+        code += [_step(_JUMP_EQUAL, pair[column], 0, len(look)), *look]
     return b"".join([*code, refuse])
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 from enclave_payload.card import CardError
-from enclave_payload.classifier import ModelError, load_classifier, make_classifier
+from enclave_payload.classifier import ModelError, make_classifier
 from enclave_payload.media import MediaType
 from enclave_payload.picture import PictureError, decode_picture
 from enclave_payload.verdict import Problem, Verdict
@@ -19,15 +18,15 @@ class UnfitError(Exception):
 class Pipeline:
     """A model that is loaded, and what it sees in encoded pictures."""
 
-    def __init__(self, folder: Path, received: tuple[bytes, bytes] | None = None) -> None:
-        """Load ``model.tflite``, checked against ``model.json`` in ``folder``; or card and weights that came.
+    def __init__(self, card: bytes, weights: bytes) -> None:
+        """Load the weights, which are a stranger's: lock this process down before.
 
         Raises:
-            UnfitError: they do not fit each other, or one is missing.
+            UnfitError: they do not fit the card.
         """
         try:
-            self._classifier = load_classifier(folder) if received is None else make_classifier(*received)
-        except (CardError, ModelError, OSError) as exc:
+            self._classifier = make_classifier(card, weights)
+        except (CardError, ModelError) as exc:
             raise UnfitError(str(exc)) from exc
 
     @property

@@ -1,9 +1,9 @@
 """The processes that look at pictures, and the one that they are forked from: the only module that forks.
 
 ``start_zygote`` runs before a key exists, so that no process below has ever had one in its memory. The zygote
-loads Pillow, loads the model when it is told to, and from then on only forks: it sees no picture. A decoder
-is a fork of it that has locked itself down. It serves one picture after the other from its one descriptor
-until it is killed.
+loads Pillow, reads the model when it is told to, locks itself down, parses the weights, and from then on only
+forks: it looks at no picture. A decoder is a fork of it that has given up the rest. It serves one picture
+after the other from its one descriptor until it is killed.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from enclave_payload.card import MAX_WEIGHTS_BYTES
+from enclave_payload.card import MAX_WEIGHTS_BYTES, CardError
 from enclave_payload.heap import keep_freed_memory
 from enclave_payload.limits import MIB, Limits
-from enclave_payload.lockdown import lock_down
+from enclave_payload.lockdown import Missing, lock_down, lock_down_zygote
 from enclave_payload.shared_picture import SharedPicture
 from enclave_payload.verdict import REQUEST_BYTES, parse_request_header, write_verdict
 
@@ -63,33 +63,54 @@ def _run_zygote(folder: Path, channel: socket.socket, limits: Limits) -> NoRetur
         _close_all_but({*range(3), channel.fileno()})
         # numpy's OpenBLAS would start threads, which do not survive a fork.
         os.putenv("OPENBLAS_NUM_THREADS", "1")
-        pipeline = _load(folder, channel)
+        model = _read_model(folder, channel)
+        # What TFLite makes of the weights can make itself the master of this process: it has no key, and from
+        # here on it has no way to one.
+        missing = lock_down_zygote()
+        pipeline = None if model is None else _load(model, channel)
         if pipeline is not None:
             _close_all_but({channel.fileno()})
             keep_freed_memory(_KEPT_BYTES)
             gc.enable()
             gc.freeze()  # looking for garbage would copy every page that is shared with decoders
-            _fork_decoders(pipeline, channel, limits)
+            _fork_decoders(pipeline, channel, limits, missing)
     except BaseException:  # noqa: BLE001 - a bug: its story is for the console, and nothing may return
         sys.excepthook(*sys.exc_info())
     os._exit(1)
 
 
-def _load(folder: Path, channel: socket.socket) -> Pipeline | None:
-    # Here and not above: the key holder imports this module, and must not have a picture's parser in it.
-    from enclave_payload.pipeline import Pipeline, UnfitError  # noqa: PLC0415
+def _read_model(folder: Path, channel: socket.socket) -> tuple[bytes, bytes] | None:
+    """Wait to be told; return card and weights, unparsed, or None where there are none to be had."""
+    # Here and not above: the key holder imports this module, and must not have a picture's parser in it. All
+    # that is loaded from files is loaded now.
+    from enclave_payload.classifier import read_model  # noqa: PLC0415
+    from enclave_payload.pipeline import Pipeline  # noqa: F401, PLC0415
 
     message, descriptors, _, _ = socket.recv_fds(channel, _MESSAGE_BYTES, 1)
     if message != LOAD:  # the key holder has ended
         return None
     try:
-        pipeline = Pipeline(folder, _receive_model(descriptors[0]) if descriptors else None)
+        return _receive_model(descriptors[0]) if descriptors else read_model(folder)
+    except (CardError, OSError) as exc:
+        _refuse(channel, exc)
+        return None
+
+
+def _load(model: tuple[bytes, bytes], channel: socket.socket) -> Pipeline | None:
+    from enclave_payload.pipeline import Pipeline, UnfitError  # noqa: PLC0415
+
+    try:
+        pipeline = Pipeline(*model)
     except UnfitError as exc:
-        with contextlib.suppress(OSError):  # the key holder has ended: a chunk did not open
-            channel.send(str(exc).encode(errors="replace")[:_MESSAGE_BYTES])
+        _refuse(channel, exc)
         return None
     channel.send(READY)
     return pipeline
+
+
+def _refuse(channel: socket.socket, reason: Exception) -> None:
+    with contextlib.suppress(OSError):  # the key holder has ended: a chunk did not open
+        channel.send(str(reason).encode(errors="replace")[:_MESSAGE_BYTES])
 
 
 def _receive_model(descriptor: int) -> tuple[bytes, bytes]:
@@ -105,7 +126,7 @@ def _receive_model(descriptor: int) -> tuple[bytes, bytes]:
     return card, weights.getvalue()
 
 
-def _fork_decoders(pipeline: Pipeline, channel: socket.socket, limits: Limits) -> None:
+def _fork_decoders(pipeline: Pipeline, channel: socket.socket, limits: Limits, missing: Missing) -> None:
     decoders: dict[int, int] = {}
     while True:
         message, descriptors, _, _ = socket.recv_fds(channel, 1, 2)
@@ -118,19 +139,21 @@ def _fork_decoders(pipeline: Pipeline, channel: socket.socket, limits: Limits) -
         zygote_pid = os.getpid()
         pid = os.fork()
         if pid == 0:
-            _run_decoder(pipeline, descriptors[0], descriptors[1], zygote_pid, limits)
+            _run_decoder(pipeline, descriptors[0], descriptors[1], zygote_pid, limits, missing)
         for descriptor in descriptors:
             os.close(descriptor)
         decoders[message[0]] = pid
         channel.send(pid.to_bytes(4, "big"))
 
 
-def _run_decoder(pipeline: Pipeline, channel: int, memory: int, zygote_pid: int, limits: Limits) -> NoReturn:
+def _run_decoder(
+    pipeline: Pipeline, channel: int, memory: int, zygote_pid: int, limits: Limits, missing: Missing
+) -> NoReturn:
     with contextlib.suppress(OSError):  # the key holder, or the zygote, is gone
         shared = SharedPicture(memory)
         os.dup2(channel, _CHANNEL)
         _close_all_but({_CHANNEL})
-        missing = lock_down(zygote_pid, memory_bytes=limits.picture_memory_bytes, cpu_s=limits.decoder_cpu_s)
+        missing |= lock_down(zygote_pid, memory_bytes=limits.picture_memory_bytes, cpu_s=limits.decoder_cpu_s)
         os.write(_CHANNEL, bytes([missing]))
         while header := os.read(_CHANNEL, REQUEST_BYTES):
             media_type, size = parse_request_header(header)

@@ -27,11 +27,11 @@ def main() -> None:
     """
     sys.path.insert(0, _SITE)
     from enclave_payload.card import load_card
-    from enclavectl.models.observation import bound_this_process, observe_here
+    from enclavectl.models.observation import confine_this_process, observe_here
 
     os.write(_BUILD_LOG, f"{BEGINS}\n".encode())
     folder = Path(_SITE, "enclave_payload", "model")
-    bound_this_process()
+    confine_this_process()
     found = observe_here(folder / "model.tflite", load_card(folder))
     values = tuple(one for one in found.values if len(one) <= _MAX_VALUES)
     os.write(_BUILD_LOG, f"{replace(found, values=values).to_line()}\n".encode())

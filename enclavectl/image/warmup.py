@@ -259,10 +259,10 @@ def _bring(decoders: Decoders, card: bytes, weights: bytes) -> None:
 
 def _look_at_all(model_dir: Path, brought: tuple[bytes, bytes] | None) -> None:
     """Do here what decoders do, for who asks which files this process has mapped."""
-    from enclave_payload.classifier import load_classifier, make_classifier
+    from enclave_payload.classifier import make_classifier, read_model
     from enclave_payload.picture import PictureError, decode_picture
 
-    classifier = load_classifier(model_dir) if brought is None else make_classifier(*brought)
+    classifier = make_classifier(*(brought or read_model(model_dir)))
     for _, kind, picture, _ in _pictures():
         with contextlib.suppress(PictureError):
             classifier.classify(decode_picture(picture, kind, classifier.card.input).image)

@@ -19,7 +19,7 @@ from PIL import Image, ImageOps
 
 from enclave_payload.card import Filter, Fit, Layout, ModelCard, ModelInput, Scores, load_card
 from enclave_payload.classifier import Interpreter
-from enclavectl.models.observation import bound_this_process
+from enclavectl.models.observation import confine_this_process
 
 _Floats = NDArray[np.float64]
 
@@ -27,7 +27,8 @@ _Floats = NDArray[np.float64]
 def main(arguments: list[str]) -> None:
     """Classify each picture of the list."""
     folder, weights, names, descriptor = arguments
-    bound_this_process()
+    Image.init()
+    confine_this_process()
     card = load_card(Path(folder))
     interpreter = Interpreter(model_content=Path(weights).read_bytes(), num_threads=1)
     interpreter.allocate_tensors()

@@ -85,17 +85,31 @@ def observation_in(text: str) -> Observation | None:
 def main(arguments: list[str]) -> None:
     """Write the observation. A refusal by the runtime is an observation as well; a crash is none."""
     folder, weights, descriptor = arguments
-    bound_this_process()
+    confine_this_process()
     line = observe_here(Path(weights), load_card(Path(folder))).to_line()
     os.write(int(descriptor), f"{line}\n".encode())
 
 
-def bound_this_process() -> None:
-    """Bound memory and processor time, which damaged weights would otherwise choose."""
+def confine_this_process() -> None:
+    """Load what parses weights, and give up all but memory, time and reading files: they may be a stranger's.
+
+    On Linux. Elsewhere memory and time are bounded, and nothing else.
+    """
+    # A process that is confined loads no library.
+    import numpy.random  # noqa: F401
+
+    import enclave_payload.classifier
+    import enclave_payload.filling  # noqa: F401
+
+    # Damaged weights would otherwise choose them.
     for limit, wanted in ((resource.RLIMIT_AS, MAX_MEMORY_BYTES), (resource.RLIMIT_CPU, MAX_CPU_S)):
         hard = resource.getrlimit(limit)[1]
         bound = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(limit, (bound, hard))
+    if sys.platform == "linux":
+        from enclave_payload.lockdown import lock_down_reader
+
+        lock_down_reader()
 
 
 def runtime_name() -> str:

@@ -322,8 +322,41 @@ def test_sides_that_overflow_are_told_as_what_they_are(tmp_path: Path) -> None:
 def test_what_damaged_weights_may_take_is_bounded() -> None:
     """Half of a model made the runtime touch 16 GiB in one of two tries."""
     code = (
-        "import resource; from enclavectl.models.observation import bound_this_process as bound; bound(); "
-        "print(resource.getrlimit(resource.RLIMIT_AS)[0], resource.getrlimit(resource.RLIMIT_CPU)[0])"
+        "from enclavectl.models.observation import confine_this_process; confine_this_process(); "
+        "print(open('/proc/self/limits').read())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == [str(MAX_MEMORY_BYTES), str(MAX_CPU_S)]
+    found = {line[:26].strip(): line[26:].split()[0] for line in done.stdout.splitlines() if line}
+    assert found["Max address space"] == str(MAX_MEMORY_BYTES)
+    assert found["Max cpu time"] == str(MAX_CPU_S)
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        "open('made', 'w')",
+        "open(sys.argv[1], 'a')",
+        "os.unlink(sys.argv[1])",
+        "os.rename(sys.argv[1], 'moved')",
+        "os.chmod(sys.argv[1], 0o777)",
+        "socket.socket()",
+        "socket.socket(socket.AF_UNIX)",
+        "os.fork()",
+        "os.kill(os.getppid(), 15)",
+        "os.execv('/bin/true', ['true'])",
+    ],
+)
+def test_weights_that_take_over_their_parser_may_not(attempt: str, tmp_path: Path) -> None:
+    """The process is the user's own: it may read, and tell nobody but the command."""
+    mine = tmp_path / "mine"
+    mine.write_text("as it was")
+    code = (
+        "import os, socket, sys; from enclavectl.models.observation import confine_this_process\n"
+        "confine_this_process()\n"
+        f"try:\n    {attempt}\nexcept PermissionError:\n    print('no', len(open(sys.argv[1]).read()))"
+    )
+    argv = [sys.executable, "-c", code, str(mine)]
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == (f"no {len('as it was')}\n", "")
+    assert mine.read_text() == "as it was"
+    assert [one.name for one in tmp_path.iterdir()] == ["mine"]

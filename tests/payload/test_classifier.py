@@ -23,7 +23,8 @@ from enclave_payload.classifier import (
     ModelError,
     TFLiteClassifier,
     check_weights,
-    load_classifier,
+    make_classifier,
+    read_model,
 )
 from enclavectl.models.find import find_model
 from enclavectl.models.weights import load_weights
@@ -97,20 +98,20 @@ def test_the_runtime_agrees_with_itself_when_it_is_asked_directly(card: ModelCar
 
 
 def test_a_folder_gives_the_classifier_of_its_card(folder: Path, card: ModelCard) -> None:
-    assert load_classifier(folder).card == load_card(folder) == card
+    assert make_classifier(*read_model(folder)).card == load_card(folder) == card
 
 
 @pytest.mark.parametrize("name", ["model.json", "model.tflite"])
 def test_a_folder_that_lacks_a_file_is_refused(folder: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(FileNotFoundError):
-        load_classifier(folder)
+        make_classifier(*read_model(folder))
 
 
 def test_a_card_that_is_damaged_is_refused(folder: Path) -> None:
     (folder / "model.json").write_bytes((folder / "model.json").read_bytes()[:-1])
     with pytest.raises(CardError):
-        load_classifier(folder)
+        make_classifier(*read_model(folder))
 
 
 @pytest.mark.parametrize(
@@ -127,7 +128,7 @@ def test_weights_that_are_not_the_cards_are_refused(folder: Path, change: Callab
     with pytest.raises(
         ModelError, match=r"^weights: the card names SHA-256 [0-9a-f]{64}, found [0-9a-f]{64}$"
     ):
-        load_classifier(folder)
+        make_classifier(*read_model(folder))
 
 
 @pytest.mark.parametrize("weights", [b"", b"\0" * 64, b"\x08\x07onnx" * 99, b"<!DOCTYPE html>"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 
 from enclave_payload import lockdown
 from enclave_payload.lockdown import Missing
+from tests.payload.decoders import MODEL_DIR
 
 PRELUDE = """
 import ctypes, errno, mmap, os, resource, signal, socket, sys, threading
@@ -106,6 +108,135 @@ def test_its_limits_are_set() -> None:
         assert found[name] == [value, value]
 
 
+ZYGOTE = """
+import ctypes, errno, mmap, os, signal, socket, sys, threading
+from enclave_payload.lockdown import lock_down, lock_down_zygote
+libc = ctypes.CDLL(None, use_errno=True)
+ours, theirs = socket.socketpair()
+missing = lock_down_zygote()
+"""
+
+
+def zygote(code: str) -> str:
+    """What ``code`` writes where weights are parsed."""
+    argv = [sys.executable, "-c", ZYGOTE + code]
+    ran = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def test_nothing_is_missing_where_weights_are_parsed() -> None:
+    assert zygote("print(int(missing))") == f"{int(Missing.NOTHING)}\n"
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        "open('/dev/null', 'w')",
+        "open('/tmp/made-by-weights', 'x')",
+        "os.unlink('/tmp/made-by-weights')",
+        "socket.socket()",
+        "socket.socket(socket.AF_VSOCK)",
+        "socket.socketpair()",
+        "os.execv('/bin/true', ['true'])",
+        "os.setresuid(0, 0, 0)",
+        "os.unshare(0x10000000) if hasattr(os, 'unshare') else os.chroot('/')",
+        "os.pipe()",
+        "os.memfd_create('x')",
+        "mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)",
+    ],
+)
+def test_weights_that_take_over_the_zygote_may_not(attempt: str) -> None:
+    code = (
+        f"try:\n    {attempt}\nexcept OSError as exc:\n    print(errno.errorcode[exc.errno])\n"
+        "else:\n    print('may')"
+    )
+    assert zygote(code) == "EPERM\n"
+
+
+@pytest.mark.parametrize("name", ["ptrace", "process_vm_readv", "ioctl", "clone3", "pidfd_open", "bpf"])
+def test_no_call_leads_from_the_zygote_to_the_key_holder(name: str) -> None:
+    """The numbers are x86-64's: ptrace(PTRACE_ATTACH) and process_vm_readv would read its memory."""
+    number = {
+        "ptrace": 101,
+        "process_vm_readv": 310,
+        "ioctl": 16,
+        "clone3": 435,
+        "pidfd_open": 434,
+        "bpf": 321,
+    }
+    if os.uname().machine != "x86_64":
+        pytest.skip("its numbers are x86-64's")
+    code = f"print(libc.syscall({number[name]}, 16, os.getppid(), 0, 0, 0, 0), ctypes.get_errno())"
+    assert zygote(code) == "-1 1\n"
+
+
+def test_the_zygote_makes_no_namespace() -> None:
+    """clone(CLONE_NEWUSER | SIGCHLD), x86-64's or aarch64's: root in it would be root over its files."""
+    number = {"x86_64": 56, "aarch64": 220}[os.uname().machine]
+    code = f"print(libc.syscall({number}, 0x10000000 | 17, 0, 0, 0, 0), ctypes.get_errno())"
+    assert zygote(code) == "-1 1\n"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root is anybody else")
+def test_the_zygote_is_nobody_and_reads_nothing_of_root(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("root's")
+    secret.chmod(0o600)
+    memory = f"/proc/{os.getpid()}/mem"
+    for path in (str(secret), memory):
+        code = f"try:\n    open({path!r}, 'rb')\nexcept PermissionError:\n    print(os.getuid())"
+        assert zygote(code) == "65534\n"
+
+
+def test_a_fork_of_the_zygote_gives_up_the_rest() -> None:
+    code = """
+parent = os.getpid()
+if os.fork() == 0:
+    missing = lock_down(parent, memory_bytes=256 << 20, cpu_s=60)
+    try:
+        open('/proc/self/statm')
+    except OSError as exc:
+        os.write(theirs.fileno(), bytes([missing, exc.errno]))
+    os._exit(0)
+print(*ours.recvmsg(2)[0], os.wait()[1])
+"""
+    assert zygote(code) == "0 1 0\n"
+
+
+TAKEN_OVER = """
+import os, socket, sys
+from pathlib import Path
+from enclave_payload import pipeline
+from enclave_payload.decoder import Decoders
+from enclave_payload.limits import Limits
+key_holder = os.getpid()
+class TakenOver:
+    def __init__(self, card, weights):
+        found = [len(weights)]
+        for attempt in (
+            lambda: open(f"/proc/{key_holder}/maps", "w"),
+            lambda: open(os.devnull, "w"),
+            lambda: socket.socket(),
+            lambda: os.execv("/bin/true", ["true"]),
+        ):
+            try:
+                attempt()
+            except OSError as exc:
+                found.append(exc.errno)
+        raise pipeline.UnfitError(found)
+pipeline.Pipeline = TakenOver
+Decoders(Path(sys.argv[1]), Limits()).start(1, print)
+"""
+
+
+def test_weights_are_parsed_in_a_process_that_is_locked_down() -> None:
+    argv = [sys.executable, "-c", TAKEN_OVER, str(MODEL_DIR)]
+    ran = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    size = (MODEL_DIR / "model.tflite").stat().st_size
+    assert f"the model cannot be loaded: [{size}, 1, 1, 1, 1]" in ran.stderr
+
+
 def test_a_parent_that_is_gone_is_an_end() -> None:
     code = "from enclave_payload.lockdown import lock_down; lock_down(1 << 30, memory_bytes=1 << 30, cpu_s=9)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -115,27 +246,43 @@ def test_a_parent_that_is_gone_is_an_end() -> None:
 MACHINES = ("x86_64", "aarch64")
 
 
+FILTERS = {
+    "decoder": (lockdown._ALLOWED, lockdown._GUARDED),
+    "reader": (
+        lockdown._ALLOWED | lockdown._READING,
+        lockdown._GUARDED | lockdown._GUARDED_READING,
+    ),
+    "zygote": (
+        lockdown._ALLOWED | lockdown._READING | lockdown._FORKING,
+        lockdown._GUARDED | lockdown._GUARDED_READING | lockdown._GUARDED_FORKING,
+    ),
+}
+
+
 @pytest.mark.parametrize("machine", MACHINES)
-def test_the_filter_decides_by_machine_number_and_argument(machine: str) -> None:
+@pytest.mark.parametrize("who", FILTERS)
+def test_the_filter_decides_by_machine_number_and_argument(who: str, machine: str) -> None:
     """Run by a small interpreter of the four instructions that it has: no aarch64 is at hand."""
     column, arch = lockdown._ARCHITECTURES[machine]
-    allowed = {numbers[column] for numbers in lockdown._ALLOWED.values()}
-    guarded = {numbers[column] for numbers in lockdown._ALLOWED_WITHOUT_EXEC.values()}
+    allowed = {numbers[column] for numbers in FILTERS[who][0].values()}
+    guarded = {row[column]: row[2:] for row in FILTERS[who][1].values()}
+    program = lockdown._program(machine, *FILTERS[who])
+    allow, refuse = lockdown._RETURN_ALLOW, lockdown._RETURN_ERRNO | 1
     for number in range(500):
-        for protection in (0, 1, 3):
-            expected = lockdown._RETURN_ALLOW if number in allowed | guarded else lockdown._RETURN_ERRNO | 1
-            assert decided(machine, arch, number, protection) == expected
-        for protection in (4, 5, 7):
-            expected = lockdown._RETURN_ALLOW if number in allowed else lockdown._RETURN_ERRNO | 1
-            assert decided(machine, arch, number, protection) == expected
-    assert decided(machine, arch ^ 1, min(allowed), 0) == lockdown._RETURN_KILL
+        place, bits = guarded.get(number, (0, 0))
+        for bit in (1 << at for at in range(32)):
+            is_allowed = number in allowed or (number in guarded and not bit & bits)
+            assert decided(program, arch, number, place, bit) == (allow if is_allowed else refuse)
+    assert decided(program, arch ^ 1, min(allowed)) == lockdown._RETURN_KILL
     # The numbers of x32 programs, which have the same architecture.
-    assert decided(machine, arch, min(allowed) | 0x40000000, 0) == lockdown._RETURN_ERRNO | 1
+    assert decided(program, arch, min(allowed) | 0x40000000) == refuse
 
 
-def decided(machine: str, arch: int, number: int, third: int) -> int:
-    data = struct.pack("<iIQ6Q", number, arch, 0, 0, 0, third, 0, 0, 0)
-    code: list[tuple[int, int, int, int]] = list(struct.iter_unpack("<HBBI", lockdown._program(machine)))
+def decided(program: bytes, arch: int, number: int, place: int = 0, argument: int = 0) -> int:
+    arguments = [0] * 6
+    arguments[place] = argument
+    data = struct.pack("<iIQ6Q", number, arch, 0, *arguments)
+    code: list[tuple[int, int, int, int]] = list(struct.iter_unpack("<HBBI", program))
     assert len(code) <= 4096
     at = value = 0
     while True:
@@ -167,5 +314,8 @@ def test_the_numbers_are_those_of_the_kernel_headers(machine: str, header: str) 
     found = re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)", Path(header).read_text())
     numbers = {name: int(number) for name, number in found}
     column = lockdown._ARCHITECTURES[machine][0]
-    table = lockdown._ALLOWED | lockdown._ALLOWED_WITHOUT_EXEC
-    assert {name: pair[column] for name, pair in table.items()} == {name: numbers[name] for name in table}
+    allowed, guarded = FILTERS["zygote"]
+    table = {name: row[column] for name, row in (allowed | guarded).items()}
+    # The generic table has dup3 alone, and the other name.
+    numbers = {"dup2": numbers["dup3"], "newfstatat": numbers.get("fstatat", 0), **numbers}
+    assert table == {name: numbers[name] for name in table}
