@@ -37,6 +37,8 @@ from enclave_payload.zygote import LOAD, READY, start_zygote
 _TICK_S = 0.02
 # Loading a model and Pillow takes 0.3 s on a fast machine, and a fork some milliseconds.
 _START_S = 60.0
+# PID_MAX_LIMIT in include/linux/threads.h: weights that took over the zygote may name any number.
+_MAX_PID = 1 << 22
 # The processor time of a whole process, by its number: CPUCLOCK_SCHED in include/linux/posix-timers.h.
 _CLOCK_OF_PROCESS = 2
 
@@ -155,7 +157,7 @@ class Zygote:
                 undo.callback(ours.close)
                 with theirs, self._lock:
                     socket.send_fds(self._sock, [bytes([slot])], [theirs.fileno(), descriptor])
-                    pid = int.from_bytes(self._receive(), "big")
+                    pid = self._receive_pid()
                 ours.settimeout(_START_S)
                 (missing,) = ours.recv(1)
             except (OSError, ValueError) as exc:
@@ -168,6 +170,12 @@ class Zygote:
     def close(self) -> None:
         """End it, and with it all decoders."""
         self._sock.close()
+
+    def _receive_pid(self) -> int:
+        pid = int.from_bytes(self._receive(), "big")
+        if pid > _MAX_PID:
+            raise DecoderLostError("the process that starts decoders names a process that there cannot be")
+        return pid
 
     def _receive(self) -> bytes:
         try:

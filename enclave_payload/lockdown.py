@@ -7,7 +7,6 @@ decoder a call that fails is as good as none.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
 import os
@@ -20,9 +19,9 @@ from typing import TypeAlias
 
 _NOBODY = 65534
 # include/uapi/linux/prctl.h
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
 # include/uapi/linux/seccomp.h, filter.h, bpf_common.h and audit.h
-_MODE_FILTER = 2
+_SET_MODE_FILTER, _ALL_THREADS = 1, 1
 _RETURN_KILL, _RETURN_ERRNO, _RETURN_ALLOW = 0x80000000, 0x00050000, 0x7FFF0000
 _LOAD, _JUMP_EQUAL, _JUMP_SET, _RETURN = 0x20, 0x15, 0x45, 0x06  # of 32 bits; compared with a constant
 # struct seccomp_data, little-endian: the low half of an argument is enough for flags.
@@ -70,11 +69,12 @@ _READING = {
     "lseek": (8, 62),
 }
 _GUARDED_READING = {"openat": (257, 56, 2, _TO_WRITE)}
+_SECCOMP = (317, 277)
 # To fork decoders besides, hand them what comes for them, and bury them; and what they still do themselves.
 _FORKING = {
+    "seccomp": _SECCOMP,
     "recvmsg": (47, 212),
     "sendto": (44, 206),
-    "kill": (62, 129),
     "wait4": (61, 260),
     "set_robust_list": (273, 99),
     "getrandom": (318, 278),
@@ -85,11 +85,14 @@ _FORKING = {
     "fcntl": (72, 25),
     "dup2": (33, 24),  # aarch64 has dup3 alone
     "close_range": (436, 436),
-    "prlimit64": (302, 261),
     "prctl": (157, 167),
     "uname": (63, 160),
 }
-_GUARDED_FORKING = {"clone": (56, 220, 0, _NAMESPACES)}
+_GUARDED_FORKING = {
+    "clone": (56, 220, 0, _NAMESPACES),
+    "kill": (62, 129, 0, 1 << 31),  # no group, and not all
+    "prlimit64": (302, 261, 0, (1 << 32) - 1),  # its own alone
+}
 
 
 class Missing(IntFlag):
@@ -110,11 +113,8 @@ def lock_down_zygote() -> Missing:
 
     What is given up here, decoders never had; they give up the rest with ``lock_down``.
     """
-    # Decoders inherit it: what the kernel kills first where the memory of all runs out. /proc is absent where
-    # images are built.
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_bytes(b"1000")
     missing = _drop_privileges()
+    _end_with_parent()
     return missing | _forbid(_ALLOWED | _READING | _FORKING, _GUARDED | _GUARDED_READING | _GUARDED_FORKING)
 
 
@@ -130,11 +130,15 @@ def lock_down(parent_pid: int, *, memory_bytes: int, cpu_s: int) -> Missing:
         OSError: the parent is gone.
     """
     missing = _drop_privileges() | _limit(memory_bytes, cpu_s)
-    # After the privileges: changing them clears this.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    _end_with_parent()
     if os.getppid() != parent_pid:
         raise OSError(errno.ESRCH, "the parent is gone")
     return missing | _forbid(_ALLOWED, _GUARDED)
+
+
+def _end_with_parent() -> None:
+    """After the privileges: changing them clears this."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def _drop_privileges() -> Missing:
@@ -178,7 +182,7 @@ def _mapped_bytes() -> int:
 
 
 def _forbid(allowed: _Calls, guarded: _GuardedCalls) -> Missing:
-    """Have every other call fail in this thread, and in what it starts, for good."""
+    """Have every other call fail in all threads of this process, and in what they start, for good."""
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
@@ -187,7 +191,9 @@ def _forbid(allowed: _Calls, guarded: _GuardedCalls) -> Missing:
         return Missing.SECCOMP
     code = _program(machine, allowed, guarded)
     program = _Program(len(code) // 8, code)
-    done = libc.prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(program), 0, 0)
+    # Not prctl, which binds the calling thread alone: a library may have started others in this memory.
+    numbers = (_SECCOMP[_ARCHITECTURES[machine][0]], _SET_MODE_FILTER, _ALL_THREADS)
+    done = libc.syscall(*map(ctypes.c_long, numbers), ctypes.byref(program))
     return Missing.NOTHING if done == 0 else Missing.SECCOMP
 
 

@@ -64,16 +64,21 @@ def _run_zygote(folder: Path, channel: socket.socket, limits: Limits) -> NoRetur
         # numpy's OpenBLAS would start threads, which do not survive a fork.
         os.putenv("OPENBLAS_NUM_THREADS", "1")
         model = _read_model(folder, channel)
+        dies_first = _DiesFirst()
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, 0)
+        os.dup2(null, 1)
+        os.close(null)
         # What TFLite makes of the weights can make itself the master of this process: it has no key, and from
         # here on it has no way to one.
         missing = lock_down_zygote()
         pipeline = None if model is None else _load(model, channel)
         if pipeline is not None:
-            _close_all_but({channel.fileno()})
+            _close_all_but({channel.fileno(), *dies_first.descriptors})
             keep_freed_memory(_KEPT_BYTES)
             gc.enable()
             gc.freeze()  # looking for garbage would copy every page that is shared with decoders
-            _fork_decoders(pipeline, channel, limits, missing)
+            _fork_decoders(pipeline, channel, limits, missing, dies_first)
     except BaseException:  # noqa: BLE001 - a bug: its story is for the console, and nothing may return
         sys.excepthook(*sys.exc_info())
     os._exit(1)
@@ -126,7 +131,35 @@ def _receive_model(descriptor: int) -> tuple[bytes, bytes]:
     return card, weights.getvalue()
 
 
-def _fork_decoders(pipeline: Pipeline, channel: socket.socket, limits: Limits, missing: Missing) -> None:
+class _DiesFirst:
+    """The order in which the kernel kills where the memory of all runs out: decoders, the zygote, the others.
+
+    A descriptor of its own file, for it will open none to write. /proc is absent where images are built.
+    """
+
+    def __init__(self) -> None:
+        self.descriptors = []
+        with contextlib.suppress(OSError):
+            self.descriptors.append(os.open("/proc/self/oom_score_adj", os.O_WRONLY))
+        self._write(b"500")
+
+    def fork(self) -> int:
+        """Fork a process that goes before this one: it inherits what this one has at that moment."""
+        self._write(b"1000")
+        pid = os.fork()
+        if pid != 0:
+            self._write(b"500")
+        return pid
+
+    def _write(self, score: bytes) -> None:
+        for descriptor in self.descriptors:
+            with contextlib.suppress(OSError):
+                os.write(descriptor, score)
+
+
+def _fork_decoders(
+    pipeline: Pipeline, channel: socket.socket, limits: Limits, missing: Missing, dies_first: _DiesFirst
+) -> None:
     decoders: dict[int, int] = {}
     while True:
         message, descriptors, _, _ = socket.recv_fds(channel, 1, 2)
@@ -137,7 +170,7 @@ def _fork_decoders(pipeline: Pipeline, channel: socket.socket, limits: Limits, m
             os.kill(old, signal.SIGKILL)
             os.waitpid(old, 0)
         zygote_pid = os.getpid()
-        pid = os.fork()
+        pid = dies_first.fork()
         if pid == 0:
             _run_decoder(pipeline, descriptors[0], descriptors[1], zygote_pid, limits, missing)
         for descriptor in descriptors:

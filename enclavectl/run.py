@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -19,6 +20,7 @@ MINIMAL_ENVIRONMENT = {"LANG": "C.UTF-8", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin
 # Bytes of a process's output that are read; the outputs that we parse are far smaller.
 MAX_CAPTURED_BYTES = 16 * 1024 * 1024
 _MAX_LINE = 64 * 1024  # bytes of a line passed on at once; longer lines come in pieces
+_TICK_S = 0.02  # how late the end of a process may be noticed whose children keep its outputs open
 SLOW_AFTER_S = 2.0  # nitro-cli itself takes tenths; longer waits have a cause that a person should know
 _GRACE_S = 10.0  # for an interrupted process to clean up
 
@@ -61,25 +63,59 @@ class Output(NamedTuple):
 def capture(command: Command, *, timeout_s: float) -> Output:
     """Run a process without standard input and return its output; kill it after ``timeout_s``.
 
+    It is killed as well when it has written over ``MAX_CAPTURED_BYTES``.
+
     Raises:
-        HostError: it could not be started, or did not end in time.
+        HostError: it could not be started, did not end in time, or wrote too much.
     """
+    program = command.argv[0]
     try:
-        done = subprocess.run(
+        process = subprocess.Popen(
             list(command.argv),
             cwd=command.cwd,
             env=dict(command.environment),
             stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=timeout_s,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             pass_fds=command.pass_fds,
-            check=False,
         )
-    except subprocess.TimeoutExpired as exc:
-        raise HostError(f"{command.argv[0]}: did not end within {timeout_s:g} s") from exc
     except OSError as exc:
-        raise HostError(f"{command.argv[0]}: cannot be started ({exc.strerror})") from exc
-    return Output(status=done.returncode, out=done.stdout, err=done.stderr)
+        raise HostError(f"{program}: cannot be started ({exc.strerror})") from exc
+    with process:
+        try:
+            return _read_both(process, program, timeout_s)
+        except subprocess.TimeoutExpired as exc:
+            raise HostError(f"{program}: did not end within {timeout_s:g} s") from exc
+        finally:
+            process.kill()  # which does nothing to one that was waited for
+
+
+def _read_both(process: subprocess.Popen[bytes], program: str, timeout_s: float) -> Output:
+    """Return both outputs, once the process has ended: children of it may keep them open."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    until = time.monotonic() + timeout_s
+    texts = {process.stdout.fileno(): bytearray(), process.stderr.fileno(): bytearray()}
+    still_open = set(texts)
+    poll = select.poll()
+    for descriptor in texts:
+        poll.register(descriptor, select.POLLIN)
+    while still_open:
+        ready = poll.poll(_TICK_S * 1000)
+        if not ready and process.poll() is not None:
+            break
+        for descriptor, _ in ready:
+            texts[descriptor] += (piece := os.read(descriptor, _MAX_LINE))
+            if not piece:
+                poll.unregister(descriptor)
+                still_open.remove(descriptor)
+        if sum(map(len, texts.values())) > MAX_CAPTURED_BYTES:
+            raise HostError(f"{program}: expected at most {MAX_CAPTURED_BYTES} bytes of output, found more")
+        if time.monotonic() > until:
+            raise subprocess.TimeoutExpired(program, timeout_s)
+    status = process.wait(max(0.0, until - time.monotonic()))
+    out, err = map(bytes, texts.values())
+    return Output(status=status, out=out, err=err)
 
 
 def capture_to_the_end(

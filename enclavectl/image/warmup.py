@@ -258,14 +258,19 @@ def _bring(decoders: Decoders, card: bytes, weights: bytes) -> None:
 
 
 def _look_at_all(model_dir: Path, brought: tuple[bytes, bytes] | None) -> None:
-    """Do here what decoders do, for who asks which files this process has mapped."""
-    from enclave_payload.classifier import make_classifier, read_model
+    """Map here what decoders map, for who asks which files this process has mapped.
+
+    But for the weights: this process writes the image, and theirs is a parser that they might take over. A
+    zygote maps no library once it has them.
+    """
+    from enclave_payload import pipeline  # noqa: F401
+    from enclave_payload.card import load_card, parse_card
     from enclave_payload.picture import PictureError, decode_picture
 
-    classifier = make_classifier(*(brought or read_model(model_dir)))
+    card = load_card(model_dir) if brought is None else parse_card(brought[0])
     for _, kind, picture, _ in _pictures():
         with contextlib.suppress(PictureError):
-            classifier.classify(decode_picture(picture, kind, classifier.card.input).image)
+            decode_picture(picture, kind, card.input)
 
 
 def _visit(outbound: socket.socket, failures: list[BaseException]) -> None:

@@ -33,6 +33,7 @@ MARK = "enclavectl-observation "
 _MAX_TENSORS = 16
 _MAX_NAME = 80
 _MAX_WORDS = 2000
+_STEPS = (None, "load", "allocate", "inference")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +79,7 @@ def observation_in(text: str) -> Observation | None:
         return None
     try:
         return _from_json(json.loads(rest.partition("\n")[0]))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
@@ -105,7 +106,7 @@ def confine_this_process() -> None:
     for limit, wanted in ((resource.RLIMIT_AS, MAX_MEMORY_BYTES), (resource.RLIMIT_CPU, MAX_CPU_S)):
         hard = resource.getrlimit(limit)[1]
         bound = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(limit, (bound, hard))
+        resource.setrlimit(limit, (bound, bound))
     if sys.platform == "linux":
         from enclave_payload.lockdown import lock_down_reader
 
@@ -204,25 +205,50 @@ def _pictures(width: int, height: int) -> Iterable[NDArray[np.uint8]]:
 
 
 def _from_json(value: dict[str, Any]) -> Observation:
+    """Read what the process wrote, of which weights may have taken over the parser.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is no observation.
+    """
+    failed = value["failed"]
+    if failed not in _STEPS:
+        raise ValueError(failed)
     return Observation(
-        runtime=value["runtime"],
-        failed=value["failed"],
-        words=value["words"],
+        runtime=_text(value["runtime"]),
+        failed=failed,
+        words=_text(value["words"]),
         inputs=tuple(_tensor(one) for one in value["inputs"]),
         outputs=tuple(_tensor(one) for one in value["outputs"]),
-        values=tuple(tuple(values) for values in value["values"]),
+        values=tuple(tuple(_number(one) for one in values) for values in value["values"]),
     )
 
 
 def _tensor(value: dict[str, Any]) -> Tensor:
     return Tensor(
-        name=value["name"],
-        dtype=value["dtype"],
-        shape=tuple(value["shape"]),
-        signature=tuple(value["signature"]),
-        scale=value["scale"],
-        zero_point=value["zero_point"],
+        name=_text(value["name"]),
+        dtype=_text(value["dtype"]),
+        shape=tuple(_whole(one) for one in value["shape"]),
+        signature=tuple(_whole(one) for one in value["signature"]),
+        scale=_number(value["scale"]),
+        zero_point=_whole(value["zero_point"]),
     )
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value[:_MAX_WORDS]
+
+
+def _whole(value: object) -> int:
+    # Of 64 bits: a side of a million digits could be told to nobody.
+    if type(value) is not int or not -(1 << 63) <= value < 1 << 63:
+        raise TypeError(value)
+    return value
+
+
+def _number(value: object) -> float:
+    return value if isinstance(value, float) else float(_whole(value))
 
 
 if __name__ == "__main__":

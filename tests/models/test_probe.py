@@ -16,7 +16,7 @@ import pytest
 from enclave_payload.card import Label, ModelCard
 from enclavectl.errors import UsageError
 from enclavectl.models.find import PACKAGED_ID, find_model
-from enclavectl.models.observation import MAX_CPU_S, MAX_MEMORY_BYTES, Observation, Tensor
+from enclavectl.models.observation import MAX_CPU_S, MAX_MEMORY_BYTES, Observation, Tensor, observation_in
 from enclavectl.models.probe import judge, probe
 from enclavectl.models.weights import Model
 from tests.models.tflite import (
@@ -360,3 +360,40 @@ def test_weights_that_take_over_their_parser_may_not(attempt: str, tmp_path: Pat
     assert (done.stdout, done.stderr) == (f"no {len('as it was')}\n", "")
     assert mine.read_text() == "as it was"
     assert [one.name for one in tmp_path.iterdir()] == ["mine"]
+
+
+def test_every_thread_of_the_parser_is_confined() -> None:
+    """Threads share memory: one that may do more would do it for the others. numpy's OpenBLAS starts some."""
+    code = (
+        "import threading; e = threading.Event(); threading.Thread(target=e.wait, daemon=True).start()\n"
+        "from enclavectl.models.observation import confine_this_process; confine_this_process()\n"
+        "print(open('/proc/self/task/' + str(threading.main_thread().native_id) + '/status').read())\n"
+        "print(open('/proc/self/task/' + str(threading.enumerate()[1].native_id) + '/status').read())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    found = [line.split() for line in done.stdout.splitlines()]
+    assert found.count(["Seccomp:", "2"]) == found.count(["NoNewPrivs:", "1"]) == 2
+
+
+LINE = Observation(runtime="r", failed="load", words="w").to_line()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"load"', '"weird"'),
+        ('"load"', '["load"]'),
+        ('"w"', "5"),
+        ('"w"', "[" * 100_000),
+        ('"r"', "null"),
+        ('"inputs": []', '"inputs": 7'),
+        ('"inputs": []', '"inputs": [{"name": 1}]'),
+        ('"values": []', '"values": [["one"]]'),
+        ('"values": []', f'"values": [[1{"0" * 400}]]'),
+        ('"values": []', '"values": [[true]]'),
+    ],
+)
+def test_what_is_no_observation_is_none(old: str, new: str) -> None:
+    assert observation_in(LINE) == Observation(runtime="r", failed="load", words="w")
+    assert old in LINE
+    assert observation_in(LINE.replace(old, new)) is None

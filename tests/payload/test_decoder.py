@@ -14,7 +14,15 @@ from random import Random
 import pytest
 
 from enclave_payload.card import PARTS_PER_BILLION
-from enclave_payload.decoder import Decoder, DecoderLostError, DecoderProcess, Decoders, Finding, Preempted
+from enclave_payload.decoder import (
+    Decoder,
+    DecoderLostError,
+    DecoderProcess,
+    Decoders,
+    Finding,
+    Preempted,
+    Zygote,
+)
 from enclave_payload.limits import Limits
 from enclave_payload.lockdown import Missing
 from enclave_payload.media import MediaType
@@ -221,6 +229,28 @@ def test_a_zygote_that_was_forked_before_is_taken() -> None:
         assert_sound(look(decoder))
     finally:
         running.close()
+
+
+def test_the_kernel_kills_decoders_before_their_zygote_and_that_before_the_key_holder() -> None:
+    with decoders(count=2) as running:
+        scores = [_oom_score(one.pid) for one in running]
+        zygote = int(Path(f"/proc/{running[0].pid}/stat").read_text().rpartition(") ")[2].split()[1])
+        assert (scores, _oom_score(zygote), _oom_score(os.getpid())) == ([1000, 1000], 500, 0)
+
+
+def _oom_score(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+
+
+@pytest.mark.parametrize("named", [b"\x80\0\0\0", b"\xff" * 4, b"\xff" * 200])
+def test_weights_that_took_over_the_zygote_name_no_process_that_cannot_be(named: bytes) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        theirs.send(named)
+        zygote = Zygote(ours)
+        with pytest.raises(DecoderLostError, match="names a process that there cannot be"):
+            zygote.start_decoder(0)
+        zygote.close()
 
 
 class FalseStarter:

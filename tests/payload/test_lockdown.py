@@ -109,7 +109,7 @@ def test_its_limits_are_set() -> None:
 
 
 ZYGOTE = """
-import ctypes, errno, mmap, os, signal, socket, sys, threading
+import ctypes, errno, mmap, os, resource, signal, socket, sys, threading
 from enclave_payload.lockdown import lock_down, lock_down_zygote
 libc = ctypes.CDLL(None, use_errno=True)
 ours, theirs = socket.socketpair()
@@ -140,6 +140,8 @@ def test_nothing_is_missing_where_weights_are_parsed() -> None:
         "socket.socketpair()",
         "os.execv('/bin/true', ['true'])",
         "os.setresuid(0, 0, 0)",
+        "os.kill(-1, 0)",
+        "resource.prlimit(os.getppid(), resource.RLIMIT_CORE)",
         "os.unshare(0x10000000) if hasattr(os, 'unshare') else os.chroot('/')",
         "os.pipe()",
         "os.memfd_create('x')",
@@ -187,6 +189,21 @@ def test_the_zygote_is_nobody_and_reads_nothing_of_root(tmp_path: Path) -> None:
     for path in (str(secret), memory):
         code = f"try:\n    open({path!r}, 'rb')\nexcept PermissionError:\n    print(os.getuid())"
         assert zygote(code) == "65534\n"
+
+
+def test_every_thread_of_the_zygote_is_locked_down() -> None:
+    """Threads share memory: what one may do, another can have it do."""
+    code = "[open(f'/proc/self/task/{one.native_id}/status').read() for one in threading.enumerate()]"
+    waits = "wait = threading.Event()\nthreading.Thread(target=wait.wait, daemon=True).start()\nmissing = "
+    ran = subprocess.run(
+        [sys.executable, "-c", ZYGOTE.replace("missing = ", waits) + f"print(*{code})"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    found = [line.split() for line in ran.stdout.splitlines()]
+    assert found.count(["Seccomp:", "2"]) == found.count(["NoNewPrivs:", "1"]) == 2
 
 
 def test_a_fork_of_the_zygote_gives_up_the_rest() -> None:
