@@ -21,7 +21,9 @@ _PROVERS_POLICY = (
     "That this is the code that you mean: the policy came with the evidence, and its maker chose it."
 )
 _UNTOLD = "What was answered: the evidence was kept without the answer of {count}, so none of that is shown."
-_RECORDING = "That the enclave still runs, or that nobody replays this: freshness was not checked."
+_RECORDING = (
+    "That the enclave still runs, or that nobody replays this: only an answer to your own nonce shows that."
+)
 _OLD_KEY = (
     "That nobody signed later for that time: whoever holds the key of an expired certificate can do so."
 )

@@ -15,6 +15,7 @@ from enclavectl.evidence.file import EvidenceCode
 from enclavectl.evidence.verification import (
     NO_POLICY_STEP,
     NOT_REACHED,
+    Case,
     Check,
     CheckedReceipt,
     PolicySource,
@@ -133,9 +134,25 @@ def _time(verification: Verification) -> str:
     if verification.is_fresh:
         return f"fresh: {signed}in answer to your nonce, and judged now, {judged_at:{TIME}}"
     if case.at is Waiver.DOCUMENT_TIME:
-        return f"archived: {signed}judged at its own time; freshness was not checked"
-    when = "now" if case.is_now else "at the time that you gave"
-    return f"archived: {signed}judged {when}, {judged_at:{TIME}}; freshness was not checked"
+        when = "at its own time"
+    else:
+        when = f"{'now' if case.is_now else 'at the time that you gave'}, {judged_at:{TIME}}"
+    return f"archived: {signed}judged {when}; {_why_not_fresh(verification, case)}"
+
+
+def _why_not_fresh(verification: Verification, case: Case) -> str:
+    """Return which step failed, or what of the three was missing: a judgement now, a nonce, a policy."""
+    failed = verification.failed
+    is_judged_now = case.is_now and case.at is not Waiver.DOCUMENT_TIME
+    if failed is not None and (failed.id == Step.NONCE or (is_judged_now and failed.id != NO_POLICY_STEP)):
+        return f"not fresh: the step {failed.id} failed"
+    if not is_judged_now:
+        why = "that takes a judgement now"
+    elif case.nonce is Waiver.NO_NONCE:
+        why = "without a nonce of yours this may be a recording"
+    else:
+        why = "no policy says how old it may be"
+    return f"freshness was not checked: {why}"
 
 
 def _release(verification: Verification) -> str:

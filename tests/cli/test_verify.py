@@ -34,6 +34,7 @@ def test_evidence_is_verified_from_each_form(desk: Desk, name: str) -> None:
     assert lines[0] == f"VERIFIED (trust simulated)  {name}"
     assert [line.split()[0] for line in lines[1:6]] == CHECKS
     assert "freshness was not checked" in lines[2]
+    assert done.out.count("freshness was not checked") == 1
     value = desk.archived(name, "--policy", "policy.yaml", "--output", "json").json()
     assert (value["verified"], value["trust"], value["fresh"], value["error"]) == (
         True,
