@@ -42,6 +42,10 @@ _EMULATED_HINT = (
     "It is of the backend qemu, where nobody signs. Only a policy of your own with accept: [emulated] takes "
     "that: enclavectl policy new --accept emulated."
 )
+_BATCH_HINT = (
+    "Name the receipts as well. A batch's stand beside its evidence file: "
+    "enclavectl verify NAME.receipts.jsonl --document NAME.json --picture FILE."
+)
 
 
 def examine(case: Case) -> Verification:
@@ -265,8 +269,15 @@ def _check_picture(picture: bytes, receipts: Sequence[CheckedReceipt]) -> Check:
     """Check that one of the receipts is about this picture.
 
     Raises:
-        ReceiptError: ``picture-mismatch``, or ``statement-missing``: no receipt has its request statement.
+        ReceiptError: ``picture-mismatch``; ``receipt-missing``, or ``statement-missing``: no receipt has its
+            request statement.
     """
+    if not receipts:
+        raise ReceiptError(
+            ReceiptCode.RECEIPT_MISSING,
+            "picture: expected a receipt, found none in this file",
+            hint=_BATCH_HINT,
+        )
     asked = [one.asked for one in receipts if one.asked is not None]
     if not asked:
         raise ReceiptError(
@@ -274,8 +285,14 @@ def _check_picture(picture: bytes, receipts: Sequence[CheckedReceipt]) -> Check:
             "picture: expected a receipt kept with its request statement, found none",
         )
     found = sha256(picture).digest()
-    if all(one.picture_sha256 != found for one in asked):
+    if len(asked) == 1:
         check_picture(asked[0], picture)
+    elif all(one.picture_sha256 != found for one in asked):
+        # Without their hashes: they are other patients' pictures.
+        raise ReceiptError(
+            ReceiptCode.PICTURE_MISMATCH,
+            f"picture: expected one of the {len(asked)} that the receipts are about, found {found.hex()}",
+        )
     is_told = any(
         one.outcome is not None
         for one in receipts

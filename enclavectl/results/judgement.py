@@ -44,7 +44,7 @@ def verdict(verification: Verification) -> str:
 
 
 def summary_lines(verification: Verification) -> list[tuple[str, str]]:
-    """Return the lines that stand in every answer, whatever the verdict; last, why an answer is not shown."""
+    """Return the lines that stand in every answer, whatever the verdict; then why answers are not shown."""
     lines = [
         ("trust", _trust(verification)),
         ("time", _time(verification)),
@@ -52,8 +52,12 @@ def summary_lines(verification: Verification) -> list[tuple[str, str]]:
         ("model", _model(verification)),
         ("receipt", _receipt(verification)),
     ]
-    withheld = withheld_answers(verification)
-    return lines if withheld == 0 else [*lines, ("answer", _withheld(verification, withheld))]
+    if (withheld := withheld_answers(verification)) > 0:
+        lines.append(("answer", _withheld(verification, withheld)))
+    if (others := answers_of_other_pictures(verification)) > 0:
+        what = "1 other answer is" if others == 1 else f"{others} other answers are"
+        lines.append(("answer", f"{what} not shown: only those about your picture are"))
+    return lines
 
 
 def shown_checks(verification: Verification) -> list[Check]:
@@ -97,6 +101,7 @@ def verification_json(verification: Verification) -> dict[str, object]:
         "receipts": [_receipt_json(one) for one in verification.receipts],
         "answers": [one.to_json() for one in answers_of(verification)],
         "answers_withheld": withheld_answers(verification),
+        "answers_of_other_pictures": answers_of_other_pictures(verification),
         "checks": [{"id": one.id, "ok": one.ok, "seen": one.seen} for one in verification.checks],
         "error": None if error is None else {"code": error.code, "message": error.message},
     }
@@ -250,6 +255,17 @@ def withheld_answers(verification: Verification) -> int:
     return 0 if verification.verified else sum(one.outcome is not None for one in verification.receipts)
 
 
+def answers_of_other_pictures(verification: Verification) -> int:
+    """Return how many answers are not shown because they are not known to be about the case's picture."""
+    if not verification.verified:
+        return 0
+    told, shown = (
+        sum(one.outcome is not None for one in receipts)
+        for receipts in (verification.receipts, verification.receipts_of_picture)
+    )
+    return told - shown
+
+
 def _withheld(verification: Verification, count: int) -> str:
     read = "1 answer was read" if count == 1 else f"{count} answers were read"
     failed = verification.failed
@@ -261,13 +277,14 @@ def _withheld(verification: Verification, count: int) -> str:
 def answers_of(verification: Verification) -> list[Answered]:
     """Return the answers that receipts were kept with, the most probable label first.
 
-    Evidence that is not verified has none: an answer beside a refusal would be read as if it stood.
+    Evidence that is not verified has none: an answer beside a refusal would be read as if it stood. Where a
+    picture is meant, the answers about others are not among them.
     """
     if not verification.verified:
         return []
     names = {} if verification.card is None else {one.code: one.name for one in verification.card.labels}
     found = []
-    for one in verification.receipts:
+    for one in verification.receipts_of_picture:
         if one.outcome is None or (probabilities := _by_code(one.outcome)) is None:
             continue
         ranked = sorted(probabilities.items(), key=lambda item: -item[1])
