@@ -68,7 +68,7 @@ def read_receipts(data: bytes, *, name: str) -> tuple[KeptReceipt, ...]:
     """
     data = _as_utf8(data, name)
     text = data.strip(_SPACE)
-    if f'"{SCHEMA}"'.encode() in text[:_HEAD_BYTES]:
+    if _is_evidence(text):
         raise EvidenceError(
             EvidenceCode.FILE,
             f"{name}: expected receipts beside --document, found an evidence file",
@@ -77,9 +77,23 @@ def read_receipts(data: bytes, *, name: str) -> tuple[KeptReceipt, ...]:
     return _receipts(text) if text.startswith(b"{") else (KeptReceipt(receipt=data),)
 
 
+def holds_receipts(head: bytes) -> bool:
+    """Return whether a file that begins with ``head`` calls itself an evidence file or a batch's receipts."""
+    for mark, codec in _MARKS:
+        if head.startswith(mark):
+            head = head[: 2 * _HEAD_BYTES].decode(codec, errors="ignore").encode()
+            break
+    text = head.lstrip(_SPACE)
+    return is_batch(text) or _is_evidence(text)
+
+
 def is_batch(data: bytes) -> bool:
     """Return whether a file that begins with ``data`` has the receipts of a batch, one on a line."""
     return f'"{RECEIPT_SCHEMA}"'.encode() in data[:_HEAD_BYTES].partition(b"\n")[0]
+
+
+def _is_evidence(text: bytes) -> bool:
+    return f'"{SCHEMA}"'.encode() in text[:_HEAD_BYTES]
 
 
 def _receipts(text: bytes) -> tuple[KeptReceipt, ...]:
