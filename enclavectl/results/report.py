@@ -39,6 +39,7 @@ PICTURES_PER_PAGE = 100
 # A page without a picture.
 _LEAST_BYTES = 1 << 14
 _WHAT = "a report"
+_FORCE_HINT = "choose another name, or write over it with --force"
 PICTURES_HINT = "name the report first, then the pictures: --report answers.html PICTURE..."
 
 
@@ -48,7 +49,7 @@ def check_target(
     """Check that a report on ``total`` pictures may be written to ``path`` and beside it.
 
     ``force`` allows overwriting a file that is no report, but never an input or a picture. ``hint`` is the
-    next step where an input would be written over.
+    next step where one of these would be written over.
 
     Raises:
         UsageError: the folder is missing; or ``path``, or one of the pages, is an input, a picture, a folder,
@@ -59,17 +60,14 @@ def check_target(
     named = list(inputs) if existing else []
     for found in existing:
         refuse_input("--report", found, named, hint=hint)
-        _check_existing(found, force=force)
+        _check_existing(found, force=force, hint=hint)
 
 
-def _check_existing(path: Path, *, force: bool) -> None:
+def _check_existing(path: Path, *, force: bool, hint: str) -> None:
     if media_type_of(read_head("--report", path, _WHAT)) is not None:
-        raise UsageError(
-            f"--report {path}: expected nothing there or {_WHAT}, found a picture", hint=PICTURES_HINT
-        )
+        raise UsageError(f"--report {path}: expected nothing there or {_WHAT}, found a picture", hint=hint)
     if not force:
-        hint = "choose another name, or write over it with --force"
-        require_own_or_new("--report", path, MARK.encode(), _WHAT, hint=hint)
+        require_own_or_new("--report", path, MARK.encode(), _WHAT, hint=_FORCE_HINT)
 
 
 def page_paths(path: Path, total: int) -> list[Path]:

@@ -71,6 +71,7 @@ def test_nothing_says_zero_without_a_policy(desk: Desk) -> None:
 def test_the_time_is_now_unless_it_is_said(desk: Desk) -> None:
     done = desk.verify("evidence.json", "--policy", "policy.yaml", "--root", "root.pem", "--output", "json")
     assert (done.status, done.error()["code"]) == (4, "chain-expired")
+    assert "the policy's max_age_s, three hours at most" in done.err
     assert "--at document" in done.err
     past = desk.verify("document.bin", "--no-policy", "--root", "root.pem", "--at", "1970-01-01T00:00:00Z")
     assert past.status == 4
@@ -196,6 +197,17 @@ def test_a_policy_of_the_provers_that_is_none_refuses_the_evidence(desk: Desk) -
     assert (done.status, done.json()["error"]["code"]) == (4, "evidence-policy"), done.err
     assert "the evidence file's policy:1: missing key accept" in done.err
     assert desk.archived("provers.json", "--policy", "policy.yaml").status == 0, "it was not looked at"
+
+
+def test_a_report_over_a_picture_gets_a_hint_of_verify(desk: Desk) -> None:
+    """The hint of ``diagnose`` is about its pictures, of which ``verify`` takes none after its report."""
+    scan = desk.folder / "scan.png"
+    scan.write_bytes(picture().data)
+    done = desk.archived("evidence.json", "--report", "scan.png", "--force")
+    assert (done.status, "found a picture" in done.err) == (2, True)
+    assert "give the report a name of its own: --report audit.html" in done.err
+    assert "PICTURE" not in done.err
+    assert scan.read_bytes() == picture().data
 
 
 def test_what_was_judged_is_shown_by_its_registers_and_hashes(desk: Desk) -> None:
