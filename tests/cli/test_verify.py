@@ -18,6 +18,7 @@ from tests.attestation.test_archived import VECTORS, needs_vectors
 from tests.cli.command import COMMAND, enclavectl
 from tests.cli.desk import Desk
 from tests.forge import PCRS
+from tests.results.pages import picture
 
 NAMES = [
     *("evidence.json", "document.bin", "document.hex", "document.b64"),
