@@ -17,6 +17,7 @@ from tests.artifacts.test_lock import LOCK
 from tests.attestation.test_archived import VECTORS, needs_vectors
 from tests.cli.command import COMMAND, enclavectl
 from tests.cli.desk import Desk
+from tests.evidence.sessions import base64_of
 from tests.forge import PCRS
 from tests.results.pages import picture
 
@@ -111,6 +112,8 @@ def test_the_time_is_now_unless_it_is_said(desk: Desk) -> None:
         ),
         (["document.bin", "--report", "document.bin"], 2, "not an input, found document.bin"),
         (["document.bin", "--at", "2026-13-01"], 2, "a date"),
+        (["document.bin", "--at", "2026-W19-1T12:01:00Z"], 2, "--at 2026-W19-1T12:01:00Z"),
+        (["document.bin", "--at", "2026-05-04x12:01:00Z"], 2, "--at 2026-05-04x12:01:00Z"),
         (["document.bin", "--at", "0001-01-01T00:00:00+14:00"], 2, "--at 0001-01-01T00:00:00+14:00"),
         (["document.bin", "--at", "9999-12-31T23:59:59-14:00"], 2, "--at 9999-12-31T23:59:59-14:00"),
         (["document.bin", "--report", "root.pem", "--force"], 2, "not an input, found root.pem"),
@@ -150,6 +153,28 @@ def test_bad_input_gets_a_sentence_and_leaves_nothing(
 def test_a_nonce_of_ones_own_is_held_to_the_document(desk: Desk) -> None:
     nonce = bytes(range(32)).hex()
     assert desk.archived("document.bin", "--policy", "policy.yaml", "--nonce", nonce).status == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("+" * 60, f"found '{'+' * 60}'"),
+        ("+" * 61, f"found '{'+' * 60}...'"),
+        (base64_of(bytes(range(32))), "found 'AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8='"),
+    ],
+)
+def test_a_nonce_that_is_not_in_hex_is_told_where_base64_comes_from(
+    desk: Desk, text: str, shown: str
+) -> None:
+    done = desk.archived("document.bin", "--policy", "policy.yaml", "--nonce", text)
+    assert (done.status, shown in done.err) == (2, True), done.err
+    assert "in hex; an evidence file has it in base64" in done.err
+
+
+@pytest.mark.parametrize("text", ["2026-05-04t12:01:00z", "2026-05-04 14:01:00+02:00"])
+def test_a_time_of_judgement_is_read_as_policies_write_theirs(desk: Desk, text: str) -> None:
+    done = desk.verify("document.bin", "--no-policy", "--root", "root.pem", "--at", text)
+    assert (done.status, "2026-05-04 12:01:00 UTC" in done.out) == (0, True), done.err
 
 
 def test_the_report_is_a_page_that_loads_nothing(desk: Desk) -> None:

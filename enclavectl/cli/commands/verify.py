@@ -44,7 +44,10 @@ At = Annotated[
     typer.Option(
         "--at",
         metavar="TIME",
-        help="The time of judgement: now, document (its own), a date (its first moment in UTC), or a time.",
+        help=(
+            "The time of judgement: now, document (its own), a date (its first moment in UTC), "
+            "or a time with its zone."
+        ),
     ),
 ]
 DocumentPath = Annotated[
