@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from hashlib import sha256
 
-from enclavectl.attestation import ArchivedDocument, AttestationCode, EmulatorRoot, Facts, Root
+from enclavectl.attestation import (
+    ArchivedDocument,
+    AttestationCode,
+    EmulatorRoot,
+    Facts,
+    Root,
+    aws_nitro_root,
+)
 from enclavectl.attestation.chain import TIME
 from enclavectl.attestation.codes import refused
 from enclavectl.attestation.recipe import Step, Taken, take_steps
@@ -41,6 +48,12 @@ _SESSION_WINDOW = timedelta(minutes=15)
 _EMULATED_HINT = (
     "It is of the backend qemu, where nobody signs. Only a policy of your own with accept: [emulated] takes "
     "that: enclavectl policy new --accept emulated."
+)
+# Such as attest of an address, which holds a local enclave to AWS's root unless it is told another.
+_NAMED_ROOT_HINT = (
+    "The client held the session to another root than you do. Its document can be judged alone: enclavectl "
+    "receipt extract FILE --to PARTS, then enclavectl verify PARTS/document.bin with the same --root and "
+    "--policy."
 )
 _BATCH_HINT = (
     "Name the receipts as well. A batch's stand beside its evidence file: "
@@ -169,9 +182,16 @@ def _check_file(evidence: EvidenceFile, root: Root) -> Check:
             EvidenceCode.ROOT,
             f"root: expected {root.name} (SHA-256 {root.fingerprint[:16]}...), "
             f"found a session under {evidence.root.name} ({evidence.root.sha256[:16]}...)",
-            hint=_EMULATED_HINT if evidence.root.sha256 == EmulatorRoot().fingerprint else None,
+            hint=_root_hint(evidence, root),
         )
     return Check(id="file", ok=True, seen=f"evidence file of {evidence.tool}; its content has its hash")
+
+
+def _root_hint(evidence: EvidenceFile, root: Root) -> str | None:
+    """Return what to do about the other root; None, for the code's own hint, if no root was named."""
+    if evidence.root.sha256 == EmulatorRoot().fingerprint:
+        return _EMULATED_HINT
+    return None if root.fingerprint == aws_nitro_root().fingerprint else _NAMED_ROOT_HINT
 
 
 def _check_session(evidence: EvidenceFile, facts: Facts, case: Case) -> Check:

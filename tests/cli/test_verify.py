@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from enclavectl.attestation import aws_nitro_root
 from enclavectl.evidence import parse_evidence_file
+from enclavectl.evidence.file import RootName
 from tests.artifacts.test_lock import LOCK
 from tests.attestation.test_archived import VECTORS, needs_vectors
 from tests.cli.command import COMMAND, enclavectl
@@ -259,6 +261,22 @@ def test_a_lock_counts_under_the_root_that_was_named_and_the_trust_is_said(desk:
     assert (at_aws.status, at_aws.json()["error"]["code"]) == (4, "evidence-root")
     bare = desk.verify("document.bin", "--at", "document", "--lock", "enclavectl.lock.json", "-o", "json")
     assert (bare.status, bare.json()["error"]["code"]) == (4, "chain-root")
+
+
+def test_what_was_kept_without_its_root_is_judged_by_the_way_that_the_hint_names(desk: Desk) -> None:
+    """``attest unix:PATH`` without --root keeps it so: the file names AWS, the document another."""
+    evidence = parse_evidence_file((desk.folder / "evidence.json").read_bytes())
+    aws = replace(evidence, root=RootName.of(aws_nitro_root()))
+    (desk.folder / "aws.json").write_bytes(aws.to_bytes())
+    refused = desk.archived("aws.json", "--policy", "policy.yaml", "-o", "json")
+    assert (refused.status, refused.json()["error"]["code"]) == (4, "evidence-root")
+    assert "receipt extract FILE --to PARTS" in refused.err
+    assert "verify PARTS/document.bin with the same --root and --policy" in refused.err
+    assert "Name the root" not in refused.err
+    parts = enclavectl("receipt", "extract", "aws.json", "--to", "aws-parts", home=desk.folder)
+    assert parts.status == 0, parts.err
+    judged = desk.archived("aws-parts/document.bin", "--policy", "policy.yaml")
+    assert (judged.status, judged.err) == (0, "")
 
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="unshare is not installed")

@@ -11,7 +11,16 @@ import pytest
 
 from enclave_payload.contents import SALT_BYTES, encode_key_config, key_config_digest
 from enclave_payload.seal import generate_keys
-from enclavectl.attestation import AttestationCode, EmulatorRoot, Policy, Release, Revocation, Step, Trust
+from enclavectl.attestation import (
+    AttestationCode,
+    EmulatorRoot,
+    Policy,
+    Release,
+    Revocation,
+    Step,
+    Trust,
+    aws_nitro_root,
+)
 from enclavectl.errors import AttestationError
 from enclavectl.evidence.examination import examine
 from enclavectl.evidence.file import EvidenceCode, EvidenceError, EvidenceFile, RootName, parse_evidence_file
@@ -340,5 +349,8 @@ def test_evidence_of_the_emulator_is_refused_with_the_policy_that_would_take_it(
     assert other is not None
     assert refused.code == other.code == EvidenceCode.ROOT
     assert "accept: [emulated]" in str(refused.hint)
-    assert "--root" in str(other.hint)
+    assert "receipt extract" in str(other.hint), "a root was named already"
     assert "--root" not in str(refused.hint), "no file stands for the emulator"
+    unnamed = examine(replace(archived_case(forge, evidence), root=aws_nitro_root())).error
+    assert unnamed is not None
+    assert str(unnamed.hint).startswith("Name the root that you trust with --root")
