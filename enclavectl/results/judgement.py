@@ -146,17 +146,18 @@ def _time(verification: Verification) -> str:
 
 
 def _why_not_fresh(verification: Verification, case: Case) -> str:
-    """Return which step failed, or what of the three was missing: a judgement now, a nonce, a policy."""
-    failed = verification.failed
-    is_judged_now = case.is_now and case.at is not Waiver.DOCUMENT_TIME
-    if failed is not None and (failed.id == Step.NONCE or (is_judged_now and failed.id != NO_POLICY_STEP)):
-        return f"not fresh: the step {failed.id} failed"
-    if not is_judged_now:
+    """Return what was missing of the three, a judgement now, a nonce and a policy, or which step failed."""
+    failed = None if verification.failed is None else verification.failed.id
+    if failed in {Step.FRESHNESS, Step.NONCE}:
+        return f"not fresh: the step {failed} failed"
+    if case.at is Waiver.DOCUMENT_TIME or not case.is_now:
         why = "that takes a judgement now"
     elif case.nonce is Waiver.NO_NONCE:
         why = "without a nonce of yours this may be a recording"
-    else:
+    elif not isinstance(case.policy, Policy):
         why = "no policy says how old it may be"
+    else:
+        return f"not fresh: the step {failed} failed"
     return f"freshness was not checked: {why}"
 
 

@@ -132,11 +132,12 @@ def test_what_failed_is_not_said_to_be_unchecked(
     assert lines(refused)["time"].endswith(f"; not fresh: the step {step} failed")
 
 
-def test_evidence_refused_at_its_own_time_is_archived_all_the_same(
-    forge: EnclaveForge, evidence: EvidenceFile
+@pytest.mark.parametrize("changed", [{"at": Waiver.DOCUMENT_TIME}, {"nonce": Waiver.NO_NONCE}])
+def test_a_step_that_is_not_about_time_leaves_freshness_unchecked(
+    forge: EnclaveForge, evidence: EvidenceFile, changed: dict[str, Any]
 ) -> None:
     other = accepting(Release(name="2.0", pcrs=PCRS | {0: b"\1" * 48}))
-    refused = examine(archived_case(forge, evidence, other))
+    refused = examine(replace(live_case(forge, evidence), policy=other, **changed))
     assert ids(refused, ok=False) == ["release"]
     assert "; freshness was not checked: " in lines(refused)["time"]
 
