@@ -80,7 +80,9 @@ _HINTS = {
     AttestationCode.SIZE: _DAMAGED,
     AttestationCode.CBOR: _DAMAGED,
     AttestationCode.COSE_STRUCTURE: _DAMAGED,
-    AttestationCode.COSE_ALGORITHM: "QEMU's documents are unsigned; a Nitro enclave's never are.",
+    AttestationCode.COSE_ALGORITHM: (
+        "A Nitro enclave's document has ES384 and nothing else: this was changed, or it is something else."
+    ),
     AttestationCode.NITROTPM: "This host attests its own instance; ask the enclave for its document.",
     AttestationCode.UNKNOWN_FIELD: _CHANGED_FORMAT,
     AttestationCode.FIELD: _CHANGED_FORMAT,
@@ -158,6 +160,9 @@ def unusable(code: PolicyCode, message: str, *, hint: str | None = None) -> Usag
     return UsageError(message, hint=hint or _POLICY_HINTS[code], code=code)
 
 
-def refused(code: AttestationCode, message: str) -> AttestationError:
-    """Make the error for ``code``, with its hint; ``message`` says what was expected and what was found."""
-    return AttestationError(message, hint=_HINTS[code], code=code)
+def refused(code: AttestationCode, message: str, *, hint: str | None = None) -> AttestationError:
+    """Make the error for ``code``; ``message`` says what was expected and what was found.
+
+    ``hint`` replaces that of the code.
+    """
+    return AttestationError(message, hint=hint or _HINTS[code], code=code)

@@ -26,6 +26,7 @@ SIGNATURE_BYTES = 96
 _SIGN1_TAG = 18
 # {1: -1}, which no signature algorithm has: what QEMU writes (hw/virtio/virtio-nsm.c), with zeros after it.
 _EMULATOR_HEADER = bytes.fromhex("a10120")
+_EMULATOR_HINT = "QEMU's documents are unsigned; a Nitro enclave's never are."
 _EMULATOR_SIGNATURE = bytes(64)
 # {1: -35}: ES384 and nothing else (no crit, no kid). Comparing the bytes means that there is nothing to
 # parse and no second way to name an algorithm.
@@ -80,6 +81,7 @@ def parse_cose(document: bytes) -> CoseSign1:
             AttestationCode.COSE_ALGORITHM,
             f"protected header: expected {_ES384_HEADER.hex()} (ES384 alone), "
             f"found {protected[:16].hex() or 'nothing'}",
+            hint=_EMULATOR_HINT if protected == _EMULATOR_HEADER else None,
         )
     if not isinstance(signature, bytes) or len(signature) != SIGNATURE_BYTES:
         raise _structure(f"expected a signature of {SIGNATURE_BYTES} bytes (r and s, not DER)")

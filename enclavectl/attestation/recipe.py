@@ -287,7 +287,7 @@ def _check_leaf_time(claims: Claims, chain: Chain, skew: timedelta) -> None:
 
 def _check_fresh(claims: Claims, demands: Demands, facts: Facts) -> Taken:
     if demands.at is None:
-        seen = "freshness was not checked: the document is judged at its own time"
+        seen = "age was not judged: the document is judged at its own time"
         return Taken(step=Step.FRESHNESS, seen=seen, was_checked=False, facts=facts)
     age = demands.at - claims.timestamp
     if -age > demands.skew:
@@ -296,14 +296,16 @@ def _check_fresh(claims: Claims, demands: Demands, facts: Facts) -> Taken:
             f"timestamp: expected at most {demands.skew} ahead of this clock, found {-age} ahead",
         )
     policy = demands.policy
+    shown = f"{age} old" if age >= timedelta() else f"{-age} ahead of this clock"
     if policy is None:
-        seen = f"freshness was not checked: no policy says how old a document may be; {age} old"
+        seen = f"age was not judged: no policy says how old a document may be; {shown}"
         return Taken(step=Step.FRESHNESS, seen=seen, was_checked=False, facts=facts)
     if age > policy.max_age:
         raise refused(
             AttestationCode.TOO_OLD, f"timestamp: expected at most {policy.max_age} old, found {age} old"
         )
-    return Taken(step=Step.FRESHNESS, seen=f"{age} old, at most {policy.max_age} is allowed", facts=facts)
+    seen = f"{shown}, at most {policy.max_age} old is allowed; this is the age only"
+    return Taken(step=Step.FRESHNESS, seen=seen, facts=facts)
 
 
 def _check_debug(claims: Claims, policy: Policy | None, facts: Facts) -> Taken:

@@ -1,4 +1,7 @@
-"""Times in policies: RFC 3339 in UTC, to the second, or a date, which is the midnight that begins it."""
+"""Times: in policies RFC 3339 in UTC, to the second, or a date, which is the midnight that begins it.
+
+A time of judgement may also be in another zone, with parts of a second, or with a space before the hour.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,11 @@ import re
 from datetime import UTC, datetime, timedelta
 
 _FORM = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[Tt]([0-9]{2}:[0-9]{2}:[0-9]{2})[Zz])?")
+# Python's own reader also takes days of weeks, any sign before the hour, and zones with seconds.
+_MOMENT = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?)"
+    r"([Zz]|[+-][0-9]{2}(?::?[0-9]{2})?)"
+)
 EXPECTED = "a date (2027-01-31) or a time in UTC (2027-01-31T12:00:00Z)"
 
 
@@ -22,6 +30,22 @@ def parse_time(text: str) -> datetime:
         return datetime.fromisoformat(f"{found[1]}T{found[2] or '00:00:00'}").replace(tzinfo=UTC)
     except ValueError as exc:
         raise ValueError(f"expected {EXPECTED}; there is no such time") from exc
+
+
+def parse_moment(text: str) -> datetime:
+    """Read a time of judgement: one that ``parse_time`` reads, or one in any zone, which it names.
+
+    Raises:
+        ValueError: it is in another form, there is no such day or hour, or in UTC it is in no year.
+    """
+    found = _MOMENT.fullmatch(text)
+    if found is None:
+        return parse_time(text)
+    day, hour, zone = found.groups()
+    try:
+        return datetime.fromisoformat(f"{day}T{hour}{zone.upper()}").astimezone(UTC)
+    except OverflowError as exc:
+        raise ValueError("expected a time of the years 1 to 9999 in UTC") from exc
 
 
 def render_time(when: datetime) -> str:

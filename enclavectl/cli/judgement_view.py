@@ -22,7 +22,10 @@ from enclavectl.results.judgement import (
 
 # Of a document that was kept, this is what one expects: not a wrong clock.
 _OLD = {AttestationCode.CHAIN_EXPIRED, AttestationCode.TOO_OLD}
-_OLD_HINT = "A document lives three hours. For one that was kept: --at document judges it at its own time."
+_OLD_HINT = (
+    "A document counts for the policy's max_age_s, three hours at most. For one that was kept: --at document "
+    "judges it at its own time."
+)
 # The certificates' time is told with the refusal, and a person who named a time meant one in between.
 _APART = {AttestationCode.CHAIN_EXPIRED, AttestationCode.CHAIN_NOT_YET_VALID, AttestationCode.FROM_THE_FUTURE}
 _APART_HINT = "--at names the time of judgement; --at document judges the document at its own time."

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from enclavectl.attestation import Policy, Release, Root, Trust, aws_nitro_root, parse_policy, root_for
-from enclavectl.attestation.times import parse_time
+from enclavectl.attestation.times import parse_moment
 from enclavectl.attestation.trust import read_root
 from enclavectl.attestation.verify import MIN_NONCE_BYTES
 from enclavectl.cli.policy_arguments import read_policy_text
@@ -27,7 +27,7 @@ from enclavectl.files import open_regular, read_bounded, sha256_of
 # As the largest picture that an enclave takes.
 _MAX_PICTURE_BYTES = 16 * 1024 * 1024
 _NONCE = re.compile(r"(?:0[xX])?((?:[0-9a-fA-F]{2})+)")
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_SHOWN = 60  # characters of a value that is none: recognizable, and one line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,17 +144,12 @@ def _time(text: str) -> tuple[datetime | Literal[Waiver.DOCUMENT_TIME], bool]:
     if text == "document":
         return Waiver.DOCUMENT_TIME, False
     try:
-        if _DATE.fullmatch(text) is not None:
-            return parse_time(text), False
-        time = datetime.fromisoformat(text)
-        if time.utcoffset() is not None:
-            return time.astimezone(UTC), False
-    except (ValueError, OverflowError):  # OverflowError: in UTC it is before the year 1, or after 9999
-        pass
-    raise UsageError(
-        f"--at {text}: expected now, document, a date, or a time with its zone",
-        hint="such as --at 2026-11-24T12:00:00Z",
-    )
+        return parse_moment(text), False
+    except ValueError as exc:
+        raise UsageError(
+            f"--at {text}: expected now, document, a date, or a time with its zone",
+            hint="such as --at 2026-11-24T12:00:00Z",
+        ) from exc
 
 
 def _nonce(text: str | None) -> bytes | Literal[Waiver.NO_NONCE]:
@@ -162,7 +157,11 @@ def _nonce(text: str | None) -> bytes | Literal[Waiver.NO_NONCE]:
         return Waiver.NO_NONCE
     found = _NONCE.fullmatch(text)
     if found is None or len(found[1]) < 2 * MIN_NONCE_BYTES:
-        raise UsageError(f"--nonce: expected at least {MIN_NONCE_BYTES} bytes in hex, found {text!r:.60}")
+        shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+        raise UsageError(
+            f"--nonce: expected at least {MIN_NONCE_BYTES} bytes in hex, found {shown!r}",
+            hint="give it as you drew it, in hex; an evidence file has it in base64",
+        )
     return bytes.fromhex(found[1])
 
 

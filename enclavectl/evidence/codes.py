@@ -100,6 +100,6 @@ _HINTS = {
 class ReceiptError(AttestationError):
     """A signed receipt cannot be read, or does not fit its document or its statements."""
 
-    def __init__(self, code: ReceiptCode, message: str) -> None:
-        """``message`` says what was expected and what was found."""
-        super().__init__(message, hint=_HINTS[code], code=code)
+    def __init__(self, code: ReceiptCode, message: str, *, hint: str | None = None) -> None:
+        """``message`` says what was expected and what was found; ``hint`` replaces that of the code."""
+        super().__init__(message, hint=hint or _HINTS[code], code=code)

@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from hashlib import sha256
 
-from enclavectl.attestation import ArchivedDocument, AttestationCode, EmulatorRoot, Facts, Root
+from enclavectl.attestation import (
+    ArchivedDocument,
+    AttestationCode,
+    EmulatorRoot,
+    Facts,
+    Root,
+    aws_nitro_root,
+)
 from enclavectl.attestation.chain import TIME
 from enclavectl.attestation.codes import refused
 from enclavectl.attestation.recipe import Step, Taken, take_steps
@@ -41,6 +48,16 @@ _SESSION_WINDOW = timedelta(minutes=15)
 _EMULATED_HINT = (
     "It is of the backend qemu, where nobody signs. Only a policy of your own with accept: [emulated] takes "
     "that: enclavectl policy new --accept emulated."
+)
+# Such as attest of an address, which holds a local enclave to AWS's root unless it is told another.
+_NAMED_ROOT_HINT = (
+    "The client held the session to another root than you do. Its document can be judged alone: enclavectl "
+    "receipt extract FILE --to PARTS, then enclavectl verify PARTS/document.bin with the same --root and "
+    "--policy."
+)
+_BATCH_HINT = (
+    "Name the receipts as well. A batch's stand beside its evidence file: "
+    "enclavectl verify NAME.receipts.jsonl --document NAME.json --picture FILE."
 )
 
 
@@ -165,9 +182,16 @@ def _check_file(evidence: EvidenceFile, root: Root) -> Check:
             EvidenceCode.ROOT,
             f"root: expected {root.name} (SHA-256 {root.fingerprint[:16]}...), "
             f"found a session under {evidence.root.name} ({evidence.root.sha256[:16]}...)",
-            hint=_EMULATED_HINT if evidence.root.sha256 == EmulatorRoot().fingerprint else None,
+            hint=_root_hint(evidence, root),
         )
     return Check(id="file", ok=True, seen=f"evidence file of {evidence.tool}; its content has its hash")
+
+
+def _root_hint(evidence: EvidenceFile, root: Root) -> str | None:
+    """Return what to do about the other root; None, for the code's own hint, if no root was named."""
+    if evidence.root.sha256 == EmulatorRoot().fingerprint:
+        return _EMULATED_HINT
+    return None if root.fingerprint == aws_nitro_root().fingerprint else _NAMED_ROOT_HINT
 
 
 def _check_session(evidence: EvidenceFile, facts: Facts, case: Case) -> Check:
@@ -265,8 +289,15 @@ def _check_picture(picture: bytes, receipts: Sequence[CheckedReceipt]) -> Check:
     """Check that one of the receipts is about this picture.
 
     Raises:
-        ReceiptError: ``picture-mismatch``, or ``statement-missing``: no receipt has its request statement.
+        ReceiptError: ``picture-mismatch``; ``receipt-missing``, or ``statement-missing``: no receipt has its
+            request statement.
     """
+    if not receipts:
+        raise ReceiptError(
+            ReceiptCode.RECEIPT_MISSING,
+            "picture: expected a receipt, found none in this file",
+            hint=_BATCH_HINT,
+        )
     asked = [one.asked for one in receipts if one.asked is not None]
     if not asked:
         raise ReceiptError(
@@ -274,8 +305,14 @@ def _check_picture(picture: bytes, receipts: Sequence[CheckedReceipt]) -> Check:
             "picture: expected a receipt kept with its request statement, found none",
         )
     found = sha256(picture).digest()
-    if all(one.picture_sha256 != found for one in asked):
+    if len(asked) == 1:
         check_picture(asked[0], picture)
+    elif all(one.picture_sha256 != found for one in asked):
+        # Without their hashes: they are other patients' pictures.
+        raise ReceiptError(
+            ReceiptCode.PICTURE_MISMATCH,
+            f"picture: expected one of the {len(asked)} that the receipts are about, found {found.hex()}",
+        )
     is_told = any(
         one.outcome is not None
         for one in receipts

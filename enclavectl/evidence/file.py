@@ -48,6 +48,8 @@ _KEYS = (
 _RECEIPT_KEYS = ("receipt", "request_statement", "answer_statement")
 _HASH_BYTES = 32
 _NAME_CHARACTERS = 4096  # of a root: the path of its file
+_VERSION = re.compile(r"([a-z.]{1,40})/([1-9][0-9]{0,5})")
+_NEWER_HINT = "The file is of a newer enclavectl: judge it with that one, or a later one."
 _TOOL = re.compile(r"[ -~]{1,100}")
 
 
@@ -185,8 +187,20 @@ def parse_evidence_file(data: bytes) -> EvidenceFile:
         raise EvidenceError(EvidenceCode.FILE, f"evidence file: {exc}") from exc
 
 
+def _require_schema(value: JsonObject, schema: str, where: str) -> None:
+    """Check the schema. Raises: JsonError; EvidenceError, if it is a later version of ``schema``."""
+    try:
+        value.require_schema(schema)
+    except JsonError as exc:
+        name, _, version = schema.partition("/")
+        found = _VERSION.fullmatch(str(value.members.get("schema")))
+        if found is None or found[1] != name or int(found[2]) <= int(version):
+            raise
+        raise EvidenceError(EvidenceCode.FILE, f"{where}: {exc}", hint=_NEWER_HINT) from exc
+
+
 def _parse(value: JsonObject) -> EvidenceFile:
-    value.require_schema(SCHEMA)
+    _require_schema(value, SCHEMA, "evidence file")
     value.require_keys(_KEYS)
     if value.hex("content_sha256", length=_HASH_BYTES).hex() != content_sha256(value.members):
         raise JsonError("content_sha256: it is not the hash of this content")
@@ -236,7 +250,7 @@ def parse_receipt_line(line: bytes, *, where: str = "receipts") -> KeptReceipt:
     """
     try:
         value = JsonObject.parse(line, limit=MAX_RECEIPT_LINE_BYTES)
-        value.require_schema(RECEIPT_SCHEMA)
+        _require_schema(value, RECEIPT_SCHEMA, where)
         value.require_keys(("schema", "index", *_RECEIPT_KEYS))
         value.integer("index")
         return _receipt_members(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+from contextlib import suppress
 from dataclasses import dataclass
 
 from enclavectl.attestation.spelling import decode_document
@@ -53,7 +54,9 @@ def read_subject(data: bytes, *, name: str) -> Subject:
         return Subject(receipts=(KeptReceipt(receipt=data),))
     text = data.strip(_SPACE)
     if not text.startswith(b"{"):
-        return Subject(document=_document(data, name))
+        document = _document(data, name)
+        _require_no_receipt(document, name)
+        return Subject(document=document)
     if is_batch(text):
         return Subject(receipts=_receipts(text))
     evidence = parse_evidence_file(data)
@@ -68,18 +71,56 @@ def read_receipts(data: bytes, *, name: str) -> tuple[KeptReceipt, ...]:
     """
     data = _as_utf8(data, name)
     text = data.strip(_SPACE)
-    if f'"{SCHEMA}"'.encode() in text[:_HEAD_BYTES]:
+    if _is_evidence(text):
         raise EvidenceError(
             EvidenceCode.FILE,
             f"{name}: expected receipts beside --document, found an evidence file",
             hint="It has its own document and receipts: leave --document out.",
         )
-    return _receipts(text) if text.startswith(b"{") else (KeptReceipt(receipt=data),)
+    if text.startswith(b"{"):
+        return _receipts(text)
+    if not data.startswith(RECEIPT_MAGIC):
+        with suppress(UsageError):  # other text: the reader of receipts says what is wrong with it
+            _require_no_receipt(decode_document(data, name=name), name)
+    return (KeptReceipt(receipt=data),)
+
+
+def _require_no_receipt(decoded: bytes, name: str) -> None:
+    """Refuse the text of a receipt: it is signed, kept and named by its bytes.
+
+    Raises:
+        EvidenceError: ``encoding``.
+    """
+    if decoded.startswith(RECEIPT_MAGIC):
+        raise EvidenceError(
+            EvidenceCode.ENCODING,
+            f"{name}: expected a receipt in binary, found one in hex or base64",
+            hint="xxd -r -p FILE answer.air makes one from hex, base64 -d FILE > answer.air from base64.",
+        )
+
+
+def holds_receipts(head: bytes) -> bool:
+    """Return whether a file that begins with ``head`` calls itself an evidence file or a batch's receipts."""
+    for mark, codec in _MARKS:
+        if head.startswith(mark):
+            head = head[: 2 * _HEAD_BYTES].decode(codec, errors="ignore").encode()
+            break
+    text = head.lstrip(_SPACE)
+    return is_batch(text) or _is_evidence(text)
 
 
 def is_batch(data: bytes) -> bool:
     """Return whether a file that begins with ``data`` has the receipts of a batch, one on a line."""
-    return f'"{RECEIPT_SCHEMA}"'.encode() in data[:_HEAD_BYTES].partition(b"\n")[0]
+    return _names(RECEIPT_SCHEMA, data[:_HEAD_BYTES].partition(b"\n")[0])
+
+
+def _is_evidence(text: bytes) -> bool:
+    return _names(SCHEMA, text[:_HEAD_BYTES])
+
+
+def _names(schema: str, head: bytes) -> bool:
+    """Return whether a schema's name is there, of any version: its reader tells which it takes."""
+    return f'"{schema.rpartition("/")[0]}/'.encode() in head
 
 
 def _receipts(text: bytes) -> tuple[KeptReceipt, ...]:

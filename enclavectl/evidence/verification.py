@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, StrEnum
+from hashlib import sha256
 from typing import Literal
 
 from enclavectl.attestation import Demands, Facts, Policy, Release, Root, Step
@@ -159,6 +160,20 @@ class Verification:
         if self.facts is None or not isinstance(policy, Policy):
             return None
         return next((one for one in policy.releases if one.name == self.facts.release), None)
+
+    @property
+    def receipts_of_picture(self) -> tuple[CheckedReceipt, ...]:
+        """The receipts about the case's picture; all of them if no picture is meant.
+
+        In a batch the others are other patients'.
+        """
+        picture = None if self.case is None else self.case.picture
+        if picture is None:
+            return self.receipts
+        meant = sha256(picture).digest()
+        return tuple(
+            one for one in self.receipts if one.asked is not None and one.asked.picture_sha256 == meant
+        )
 
     @property
     def is_model_pinned(self) -> bool:

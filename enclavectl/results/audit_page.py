@@ -20,6 +20,7 @@ from enclavectl.results.judgement import (
     verdict,
 )
 from enclavectl.results.markup import text
+from enclavectl.results.page_files import old_pages, remove_pages
 from enclavectl.results.wording import TrustWords
 from enclavectl.trust import Trust
 
@@ -31,9 +32,10 @@ def write_audit_page(path: Path, verification: Verification, *, name: str) -> No
     """Write the page on the evidence that the file ``name`` held.
 
     Raises:
-        HostError: the page could not be written.
+        HostError: the page could not be written, or the pages of an earlier report could not be removed.
     """
     write_atomic(path, render_audit_page(verification, name=name).encode())
+    remove_pages(old_pages(path, 1))
 
 
 def render_audit_page(verification: Verification, *, name: str) -> str:

@@ -21,7 +21,9 @@ _PROVERS_POLICY = (
     "That this is the code that you mean: the policy came with the evidence, and its maker chose it."
 )
 _UNTOLD = "What was answered: the evidence was kept without the answer of {count}, so none of that is shown."
-_RECORDING = "That the enclave still runs, or that nobody replays this: freshness was not checked."
+_RECORDING = (
+    "That the enclave still runs, or that nobody replays this: only an answer to your own nonce shows that."
+)
 _OLD_KEY = (
     "That nobody signed later for that time: whoever holds the key of an expired certificate can do so."
 )
@@ -53,13 +55,17 @@ def _proven(verification: Verification) -> list[str]:
         )
     if verification.is_model_pinned:
         proven.append("It ran the model of that release: PCR16 measures the model's card.")
-    for one in verification.receipts:
+    meant = verification.receipts_of_picture
+    for one in meant:
         about = "a picture" if one.asked is None else f"the picture {one.asked.picture_sha256.hex()[:16]}..."
         answer = "an answer, which is not shown," if one.outcome is None else "the answer above"
         proven.append(
             f"A key of that enclave signed that {one.receipt.model_id} gave {answer} for {about} at "
             f"{one.receipt.issued_at:{TIME}} by its clock."
         )
+    if others := len(verification.receipts) - len(meant):
+        what = "another answer, which is" if others == 1 else f"{others} other answers, which are"
+        proven.append(f"A key of that enclave signed {what} not known to be about your picture.")
     if verification.is_fresh:
         proven.append("It is no recording: the document answers the nonce that you drew.")
     return proven

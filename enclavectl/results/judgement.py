@@ -15,6 +15,7 @@ from enclavectl.evidence.file import EvidenceCode
 from enclavectl.evidence.verification import (
     NO_POLICY_STEP,
     NOT_REACHED,
+    Case,
     Check,
     CheckedReceipt,
     PolicySource,
@@ -43,7 +44,7 @@ def verdict(verification: Verification) -> str:
 
 
 def summary_lines(verification: Verification) -> list[tuple[str, str]]:
-    """Return the lines that stand in every answer, whatever the verdict; last, why an answer is not shown."""
+    """Return the lines that stand in every answer, whatever the verdict; then why answers are not shown."""
     lines = [
         ("trust", _trust(verification)),
         ("time", _time(verification)),
@@ -51,8 +52,12 @@ def summary_lines(verification: Verification) -> list[tuple[str, str]]:
         ("model", _model(verification)),
         ("receipt", _receipt(verification)),
     ]
-    withheld = withheld_answers(verification)
-    return lines if withheld == 0 else [*lines, ("answer", _withheld(verification, withheld))]
+    if (withheld := withheld_answers(verification)) > 0:
+        lines.append(("answer", _withheld(verification, withheld)))
+    if (others := answers_of_other_pictures(verification)) > 0:
+        what = "1 other answer is" if others == 1 else f"{others} other answers are"
+        lines.append(("answer", f"{what} not shown: only those about your picture are"))
+    return lines
 
 
 def shown_checks(verification: Verification) -> list[Check]:
@@ -96,6 +101,7 @@ def verification_json(verification: Verification) -> dict[str, object]:
         "receipts": [_receipt_json(one) for one in verification.receipts],
         "answers": [one.to_json() for one in answers_of(verification)],
         "answers_withheld": withheld_answers(verification),
+        "answers_of_other_pictures": answers_of_other_pictures(verification),
         "checks": [{"id": one.id, "ok": one.ok, "seen": one.seen} for one in verification.checks],
         "error": None if error is None else {"code": error.code, "message": error.message},
     }
@@ -133,9 +139,26 @@ def _time(verification: Verification) -> str:
     if verification.is_fresh:
         return f"fresh: {signed}in answer to your nonce, and judged now, {judged_at:{TIME}}"
     if case.at is Waiver.DOCUMENT_TIME:
-        return f"archived: {signed}judged at its own time; freshness was not checked"
-    when = "now" if case.is_now else "at the time that you gave"
-    return f"archived: {signed}judged {when}, {judged_at:{TIME}}; freshness was not checked"
+        when = "at its own time"
+    else:
+        when = f"{'now' if case.is_now else 'at the time that you gave'}, {judged_at:{TIME}}"
+    return f"archived: {signed}judged {when}; {_why_not_fresh(verification, case)}"
+
+
+def _why_not_fresh(verification: Verification, case: Case) -> str:
+    """Return what was missing of the three, a judgement now, a nonce and a policy, or which step failed."""
+    failed = None if verification.failed is None else verification.failed.id
+    if failed in {Step.FRESHNESS, Step.NONCE}:
+        return f"not fresh: the step {failed} failed"
+    if case.at is Waiver.DOCUMENT_TIME or not case.is_now:
+        why = "that takes a judgement now"
+    elif case.nonce is Waiver.NO_NONCE:
+        why = "without a nonce of yours this may be a recording"
+    elif not isinstance(case.policy, Policy):
+        why = "no policy says how old it may be"
+    else:
+        return f"not fresh: the step {failed} failed"
+    return f"freshness was not checked: {why}"
 
 
 def _release(verification: Verification) -> str:
@@ -233,6 +256,17 @@ def withheld_answers(verification: Verification) -> int:
     return 0 if verification.verified else sum(one.outcome is not None for one in verification.receipts)
 
 
+def answers_of_other_pictures(verification: Verification) -> int:
+    """Return how many answers are not shown because they are not known to be about the case's picture."""
+    if not verification.verified:
+        return 0
+    told, shown = (
+        sum(one.outcome is not None for one in receipts)
+        for receipts in (verification.receipts, verification.receipts_of_picture)
+    )
+    return told - shown
+
+
 def _withheld(verification: Verification, count: int) -> str:
     read = "1 answer was read" if count == 1 else f"{count} answers were read"
     failed = verification.failed
@@ -244,13 +278,14 @@ def _withheld(verification: Verification, count: int) -> str:
 def answers_of(verification: Verification) -> list[Answered]:
     """Return the answers that receipts were kept with, the most probable label first.
 
-    Evidence that is not verified has none: an answer beside a refusal would be read as if it stood.
+    Evidence that is not verified has none: an answer beside a refusal would be read as if it stood. Where a
+    picture is meant, the answers about others are not among them.
     """
     if not verification.verified:
         return []
     names = {} if verification.card is None else {one.code: one.name for one in verification.card.labels}
     found = []
-    for one in verification.receipts:
+    for one in verification.receipts_of_picture:
         if one.outcome is None or (probabilities := _by_code(one.outcome)) is None:
             continue
         ranked = sorted(probabilities.items(), key=lambda item: -item[1])

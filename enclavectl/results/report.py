@@ -8,15 +8,13 @@ never reached from another's.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from enclavectl.client.formats import media_type_of
-from enclavectl.errors import EnclavectlError, HostError, UsageError
+from enclavectl.errors import EnclavectlError, UsageError
 from enclavectl.files import (
     refuse_input,
     replace_file,
@@ -30,6 +28,7 @@ from enclavectl.results.cards import card_id, render_card
 from enclavectl.results.html import MARK, render_cards, render_evidence, render_heading, render_page
 from enclavectl.results.markup import Object, as_object, string
 from enclavectl.results.overview import Overview
+from enclavectl.results.page_files import OVERVIEW, link_to, numbered, old_pages, remove_pages, render_links
 from enclavectl.results.previews import preview_of
 
 if TYPE_CHECKING:
@@ -40,6 +39,7 @@ PICTURES_PER_PAGE = 100
 # A page without a picture.
 _LEAST_BYTES = 1 << 14
 _WHAT = "a report"
+_FORCE_HINT = "choose another name, or write over it with --force"
 PICTURES_HINT = "name the report first, then the pictures: --report answers.html PICTURE..."
 
 
@@ -49,7 +49,7 @@ def check_target(
     """Check that a report on ``total`` pictures may be written to ``path`` and beside it.
 
     ``force`` allows overwriting a file that is no report, but never an input or a picture. ``hint`` is the
-    next step where an input would be written over.
+    next step where one of these would be written over.
 
     Raises:
         UsageError: the folder is missing; or ``path``, or one of the pages, is an input, a picture, a folder,
@@ -60,25 +60,21 @@ def check_target(
     named = list(inputs) if existing else []
     for found in existing:
         refuse_input("--report", found, named, hint=hint)
-        _check_existing(found, force=force)
+        _check_existing(found, force=force, hint=hint)
 
 
-def _check_existing(path: Path, *, force: bool) -> None:
+def _check_existing(path: Path, *, force: bool, hint: str) -> None:
     if media_type_of(read_head("--report", path, _WHAT)) is not None:
-        raise UsageError(
-            f"--report {path}: expected nothing there or {_WHAT}, found a picture", hint=PICTURES_HINT
-        )
+        raise UsageError(f"--report {path}: expected nothing there or {_WHAT}, found a picture", hint=hint)
     if not force:
-        hint = "choose another name, or write over it with --force"
-        require_own_or_new("--report", path, MARK.encode(), _WHAT, hint=hint)
+        require_own_or_new("--report", path, MARK.encode(), _WHAT, hint=_FORCE_HINT)
 
 
 def page_paths(path: Path, total: int) -> list[Path]:
     """Return the paths of a report's numbered pages; none if one page holds all ``total`` pictures."""
     if total <= PICTURES_PER_PAGE:
         return []
-    count = -(-total // PICTURES_PER_PAGE)
-    return [path.with_name(f"{path.stem}-{number:03}{path.suffix}") for number in range(1, count + 1)]
+    return [numbered(path, number) for number in range(1, -(-total // PICTURES_PER_PAGE) + 1)]
 
 
 class ReportWriter:
@@ -146,16 +142,16 @@ class ReportWriter:
         """Give the staged pages their names, the index last.
 
         No file system gives several names in one step. So the old index goes first, and then the old pages:
-        else they would lead to new pages, and new ones to them, if this was stopped half-way.
+        else they would lead to new pages, and new ones to them, if this was stopped half-way. Of a longer
+        report before, all pages go.
         """
         for path in self._staged.values():
             require_output("--report", path, 0)
             require_replaceable(path)
-        for path in reversed(self._staged.values()) if self._pages else ():
-            try:
-                path.unlink(missing_ok=True)
-            except OSError as exc:
-                raise HostError(f"{path}: cannot be replaced ({exc.strerror})") from exc
+        pages = [path for path in self._staged.values() if path != self._path]
+        pages += old_pages(self._path, self._page + 1)
+        if pages:
+            remove_pages([*pages, self._path])
         for staged, path in self._staged.items():
             replace_file(staged, path)
         self.discard()
@@ -177,7 +173,7 @@ class ReportWriter:
     def _write_page(self, *, is_last: bool = False) -> None:
         first, last = self._range(self._page)
         title = f"Pictures {first} to {last} of {self._total}"
-        links = [("Overview", self._path)]
+        links = [(OVERVIEW, self._path)]
         if self._page:
             links.append(("Previous page", self._pages[self._page - 1]))
         if last < self._total and not is_last:
@@ -186,9 +182,9 @@ class ReportWriter:
             self._head,
             title,
             render_heading(self._head, title),
-            _navigation(links),
+            render_links(links),
             render_cards("".join(self._cards)),
-            _navigation(links),
+            render_links(links),
         )
         self._try(self._pages[self._page], page)
         self._cards.clear()
@@ -208,13 +204,13 @@ class ReportWriter:
             title,
             render_heading(head, title),
             self._overview.render(self._address),
-            _navigation(pages) if pages else render_cards("".join(self._cards)),
+            render_links(pages) if pages else render_cards("".join(self._cards)),
             render_evidence(head),
         )
 
     def _address(self, position: int) -> str:
-        anchor = f"#{card_id(position)}"
-        return f"{_href(self._pages[(position - 1) // PICTURES_PER_PAGE])}{anchor}" if self._pages else anchor
+        page = link_to(self._pages[(position - 1) // PICTURES_PER_PAGE]) if self._pages else ""
+        return f"{page}#{card_id(position)}"
 
     def _try(self, path: Path, page: str) -> None:
         if self._failure is None:
@@ -231,13 +227,3 @@ class ReportWriter:
             staged.file.close()  # a report may have more pages than a process may have open files
             self._staged[staged.path] = path
             self._staging.enter_context(stack.pop_all())
-
-
-def _navigation(links: Sequence[tuple[str, Path]]) -> str:
-    items = " ".join(f'<a href="{_href(path)}">{name}</a>' for name, path in links)
-    return f'<nav aria-label="Pages">{items}</nav>'
-
-
-def _href(path: Path) -> str:
-    # "./" keeps a file name from being read as an address with a scheme.
-    return f"./{quote(os.fsencode(path.name))}"

@@ -127,7 +127,10 @@ def test_no_signing_root_takes_this_way(forge: EnclaveForge, is_aws: bool) -> No
     """AWS's root and a development root: whatever the policy, their documents are signed or refused."""
     root = aws_nitro_root() if is_aws else forge.root
     own = Policy(accept=frozenset({root.trust}), releases=(RELEASE,))
-    assert refusal(lambda: judged(as_qemu_writes(), own, root)) == AttestationCode.COSE_ALGORITHM
+    with pytest.raises(AttestationError) as caught:
+        judged(as_qemu_writes(), own, root)
+    assert caught.value.code == AttestationCode.COSE_ALGORITHM
+    assert str(caught.value.hint).startswith("QEMU's documents are unsigned")
     assert refusal(lambda: judged(as_qemu_writes(), root=root)) == AttestationCode.TRUST_NOT_ACCEPTED
     assert refusal(lambda: examine_archived(as_qemu_writes(), None, root=root))
 

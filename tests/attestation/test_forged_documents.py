@@ -117,6 +117,7 @@ def test_forgery(forge: EnclaveForge, name: str) -> None:
         forge.verify(forge.forged(edit))
     assert caught.value.code == code, caught.value.message
     assert caught.value.hint
+    assert "QEMU" not in caught.value.hint, "nothing here is QEMU's"
 
 
 BYTE_EDITS: dict[str, tuple[Callable[[bytes], bytes], Code]] = {

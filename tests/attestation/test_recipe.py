@@ -35,6 +35,10 @@ def taken_until_refused(document: bytes, demanded: Demands) -> tuple[list[Taken]
     return taken, ""
 
 
+def age_of(taken: list[Taken]) -> str:
+    return next(one.seen for one in taken if one.step is Step.FRESHNESS)
+
+
 def test_a_genuine_document_takes_every_step_in_order(forge: EnclaveForge) -> None:
     taken, code = taken_until_refused(forge.genuine(), demands(forge, accepting(RELEASE)))
     assert code == ""
@@ -55,9 +59,22 @@ def test_what_is_not_demanded_is_said_not_to_be_checked(forge: EnclaveForge) -> 
         Step.NONCE,
         Step.USER_DATA,
     }
-    assert next(one.seen for one in taken if one.step is Step.FRESHNESS).startswith(
-        "freshness was not checked"
-    )
+    assert age_of(taken).startswith("age was not judged: ")
+
+
+@pytest.mark.parametrize(
+    ("since", "shown"),
+    [(timedelta(seconds=30), "0:00:30 old"), (timedelta(seconds=-30), "0:00:30 ahead of this clock")],
+)
+def test_an_age_is_shown_as_a_time_that_people_read(
+    forge: EnclaveForge, since: timedelta, shown: str
+) -> None:
+    for policy, expected in (
+        (accepting(RELEASE), f"{shown}, at most 0:05:00 old is allowed; this is the age only"),
+        (None, f"age was not judged: no policy says how old a document may be; {shown}"),
+    ):
+        taken, code = taken_until_refused(forge.genuine(), demands(forge, policy, at=NOW + since))
+        assert (age_of(taken), code) == (expected, "")
 
 
 @pytest.mark.parametrize(

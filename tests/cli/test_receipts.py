@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from enclavectl.evidence import KeptReceipt, parse_receipt
-from enclavectl.evidence.file import MAX_EVIDENCE_FILE_BYTES, receipt_line
+from enclavectl.evidence.file import MAX_EVIDENCE_FILE_BYTES, MAX_RECEIPT_BYTES, receipt_line
 from tests.cli.command import COMMAND, enclavectl
 from tests.cli.desk import FORGE, Desk, receipt_evidence
 from tests.evidence.test_receipts_in_verification import PICTURE
@@ -101,3 +101,34 @@ def test_a_receipt_is_judged_with_the_statements_that_the_session_s_evidence_hol
     assert (other.status, other.json()["error"]["code"]) == (4, "picture-mismatch")
     silent = desk.verify("told.air", "--document", "untold.json", *options, "--picture", "picture.png")
     assert (silent.status, silent.json()["error"]["code"]) == (4, "statement-missing")
+
+
+def test_only_a_file_with_receipts_in_it_is_said_to_be_taken_apart(desk: Desk) -> None:
+    """Also one that is longer than any receipt; and no other JSON, which ``receipt extract`` would refuse."""
+    kept = receipt_evidence()
+    line = receipt_line(kept.receipts[0], 0)
+    evidence = kept.to_bytes()
+    files = {
+        "short.jsonl": line,
+        "long.jsonl": line * (MAX_RECEIPT_BYTES // len(line) + 1),
+        "shown.json": evidence,
+        "shown16.json": evidence.decode().encode("utf-16"),
+    }
+    others = {
+        "empty.json": b"{}",
+        "vectors.json": b'{"vectors": [{"receipt": "d284"}]}',
+        "long.bin": bytes(MAX_RECEIPT_BYTES + 1),
+        "cut.air": kept.receipts[0].receipt[:-1],
+    }
+    for name, data in {**files, **others}.items():
+        (desk.folder / name).write_bytes(data)
+        done = enclavectl("receipt", "show", name, "-o", "json", home=desk.folder)
+        assert done.status == 4, (name, done.err)
+        hint = str(done.error()["hint"])
+        assert ("receipt extract" in hint) is (name in files), name
+        if name in files:
+            assert hint.startswith(f"enclavectl receipt extract '{name}' --to FOLDER")
+            extracted = enclavectl("receipt", "extract", name, "--to", f"parts of {name}", home=desk.folder)
+            assert extracted.status == 0, extracted.err
+    long = enclavectl("receipt", "show", "long.bin", home=desk.folder)
+    assert "expected a receipt of at most 65536 bytes, found more" in long.err

@@ -12,12 +12,16 @@ from pathlib import Path
 
 import pytest
 
+from enclavectl.attestation import aws_nitro_root
 from enclavectl.evidence import parse_evidence_file
+from enclavectl.evidence.file import RootName
 from tests.artifacts.test_lock import LOCK
 from tests.attestation.test_archived import VECTORS, needs_vectors
 from tests.cli.command import COMMAND, enclavectl
 from tests.cli.desk import Desk
+from tests.evidence.sessions import base64_of
 from tests.forge import PCRS
+from tests.results.pages import picture
 
 NAMES = [
     *("evidence.json", "document.bin", "document.hex", "document.b64"),
@@ -34,6 +38,7 @@ def test_evidence_is_verified_from_each_form(desk: Desk, name: str) -> None:
     assert lines[0] == f"VERIFIED (trust simulated)  {name}"
     assert [line.split()[0] for line in lines[1:6]] == CHECKS
     assert "freshness was not checked" in lines[2]
+    assert done.out.count("freshness was not checked") == 1
     value = desk.archived(name, "--policy", "policy.yaml", "--output", "json").json()
     assert (value["verified"], value["trust"], value["fresh"], value["error"]) == (
         True,
@@ -70,6 +75,7 @@ def test_nothing_says_zero_without_a_policy(desk: Desk) -> None:
 def test_the_time_is_now_unless_it_is_said(desk: Desk) -> None:
     done = desk.verify("evidence.json", "--policy", "policy.yaml", "--root", "root.pem", "--output", "json")
     assert (done.status, done.error()["code"]) == (4, "chain-expired")
+    assert "the policy's max_age_s, three hours at most" in done.err
     assert "--at document" in done.err
     past = desk.verify("document.bin", "--no-policy", "--root", "root.pem", "--at", "1970-01-01T00:00:00Z")
     assert past.status == 4
@@ -108,6 +114,8 @@ def test_the_time_is_now_unless_it_is_said(desk: Desk) -> None:
         ),
         (["document.bin", "--report", "document.bin"], 2, "not an input, found document.bin"),
         (["document.bin", "--at", "2026-13-01"], 2, "a date"),
+        (["document.bin", "--at", "2026-W19-1T12:01:00Z"], 2, "--at 2026-W19-1T12:01:00Z"),
+        (["document.bin", "--at", "2026-05-04x12:01:00Z"], 2, "--at 2026-05-04x12:01:00Z"),
         (["document.bin", "--at", "0001-01-01T00:00:00+14:00"], 2, "--at 0001-01-01T00:00:00+14:00"),
         (["document.bin", "--at", "9999-12-31T23:59:59-14:00"], 2, "--at 9999-12-31T23:59:59-14:00"),
         (["document.bin", "--report", "root.pem", "--force"], 2, "not an input, found root.pem"),
@@ -147,6 +155,28 @@ def test_bad_input_gets_a_sentence_and_leaves_nothing(
 def test_a_nonce_of_ones_own_is_held_to_the_document(desk: Desk) -> None:
     nonce = bytes(range(32)).hex()
     assert desk.archived("document.bin", "--policy", "policy.yaml", "--nonce", nonce).status == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("+" * 60, f"found '{'+' * 60}'"),
+        ("+" * 61, f"found '{'+' * 60}...'"),
+        (base64_of(bytes(range(32))), "found 'AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8='"),
+    ],
+)
+def test_a_nonce_that_is_not_in_hex_is_told_where_base64_comes_from(
+    desk: Desk, text: str, shown: str
+) -> None:
+    done = desk.archived("document.bin", "--policy", "policy.yaml", "--nonce", text)
+    assert (done.status, shown in done.err) == (2, True), done.err
+    assert "in hex; an evidence file has it in base64" in done.err
+
+
+@pytest.mark.parametrize("text", ["2026-05-04t12:01:00z", "2026-05-04 14:01:00+02:00"])
+def test_a_time_of_judgement_is_read_as_policies_write_theirs(desk: Desk, text: str) -> None:
+    done = desk.verify("document.bin", "--no-policy", "--root", "root.pem", "--at", text)
+    assert (done.status, "2026-05-04 12:01:00 UTC" in done.out) == (0, True), done.err
 
 
 def test_the_report_is_a_page_that_loads_nothing(desk: Desk) -> None:
@@ -197,6 +227,17 @@ def test_a_policy_of_the_provers_that_is_none_refuses_the_evidence(desk: Desk) -
     assert desk.archived("provers.json", "--policy", "policy.yaml").status == 0, "it was not looked at"
 
 
+def test_a_report_over_a_picture_gets_a_hint_of_verify(desk: Desk) -> None:
+    """The hint of ``diagnose`` is about its pictures, of which ``verify`` takes none after its report."""
+    scan = desk.folder / "scan.png"
+    scan.write_bytes(picture().data)
+    done = desk.archived("evidence.json", "--report", "scan.png", "--force")
+    assert (done.status, "found a picture" in done.err) == (2, True)
+    assert "give the report a name of its own: --report audit.html" in done.err
+    assert "PICTURE" not in done.err
+    assert scan.read_bytes() == picture().data
+
+
 def test_what_was_judged_is_shown_by_its_registers_and_hashes(desk: Desk) -> None:
     document = (desk.folder / "document.bin").read_bytes()
     text = (desk.folder / "policy.yaml").read_bytes()
@@ -220,6 +261,22 @@ def test_a_lock_counts_under_the_root_that_was_named_and_the_trust_is_said(desk:
     assert (at_aws.status, at_aws.json()["error"]["code"]) == (4, "evidence-root")
     bare = desk.verify("document.bin", "--at", "document", "--lock", "enclavectl.lock.json", "-o", "json")
     assert (bare.status, bare.json()["error"]["code"]) == (4, "chain-root")
+
+
+def test_what_was_kept_without_its_root_is_judged_by_the_way_that_the_hint_names(desk: Desk) -> None:
+    """``attest unix:PATH`` without --root keeps it so: the file names AWS, the document another."""
+    evidence = parse_evidence_file((desk.folder / "evidence.json").read_bytes())
+    aws = replace(evidence, root=RootName.of(aws_nitro_root()))
+    (desk.folder / "aws.json").write_bytes(aws.to_bytes())
+    refused = desk.archived("aws.json", "--policy", "policy.yaml", "-o", "json")
+    assert (refused.status, refused.json()["error"]["code"]) == (4, "evidence-root")
+    assert "receipt extract FILE --to PARTS" in refused.err
+    assert "verify PARTS/document.bin with the same --root and --policy" in refused.err
+    assert "Name the root" not in refused.err
+    parts = enclavectl("receipt", "extract", "aws.json", "--to", "aws-parts", home=desk.folder)
+    assert parts.status == 0, parts.err
+    judged = desk.archived("aws-parts/document.bin", "--policy", "policy.yaml")
+    assert (judged.status, judged.err) == (0, "")
 
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="unshare is not installed")

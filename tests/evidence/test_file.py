@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -24,6 +25,7 @@ from enclavectl.evidence.file import (
     receipt_line,
 )
 from enclavectl.evidence.reading import RECEIPT_MAGIC, read_receipts, read_subject
+from tests.evidence import example
 from tests.evidence.sessions import archived_case, base64_of, edited, session_evidence
 from tests.forge import EnclaveForge
 from tests.schemas.validation import checked
@@ -207,3 +209,39 @@ def test_an_evidence_file_in_the_place_of_receipts_is_told(evidence: EvidenceFil
     with pytest.raises(EvidenceError, match="beside --document, found an evidence file") as caught:
         read_receipts(evidence.to_bytes(), name="e.json")
     assert "leave --document out" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("version", [2, 10])
+def test_a_file_of_a_later_version_is_not_called_damaged(evidence: EvidenceFile, version: int) -> None:
+    later = edited(evidence, lambda m: m.update(schema=f"enclavectl.evidence/{version}", more=1), rehash=True)
+    line = receipt_line(RECEIPT, 0).replace(b"enclavectl.receipt/1", f"enclavectl.receipt/{version}".encode())
+    for data, where in (
+        (later, "evidence file"),
+        (line, "receipts, line 1"),
+        (line + line, "receipts, line 1"),
+    ):
+        said = f"{where}: schema: expected enclavectl.*/1, found 'enclavectl.*/{version}'"
+        with pytest.raises(EvidenceError, match=said) as caught:
+            read_subject(data, name="e")
+        assert caught.value.code == EvidenceCode.FILE
+        assert "of a newer enclavectl" in str(caught.value.hint)
+    with pytest.raises(EvidenceError, match="receipts, line 1: schema: expected") as caught:
+        read_receipts(line, name="r.jsonl")
+    assert "of a newer enclavectl" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("schema", ["enclavectl.evidence/0", "enclavectl.lock/2", "evidence", 2, None])
+def test_what_is_no_later_version_is_damaged_or_changed(evidence: EvidenceFile, schema: object) -> None:
+    with pytest.raises(EvidenceError) as caught:
+        parse_evidence_file(edited(evidence, lambda m: m.update(schema=schema), rehash=True))
+    assert "damaged or changed" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("spell", [bytes.hex, lambda data: f"0x{data.hex()}\n", base64_of])
+def test_a_receipt_that_is_spelled_as_text_is_told_so(spell: Callable[[bytes], str]) -> None:
+    """Not that QEMU signs nothing, which is what its envelope looks like to the reader of documents."""
+    for read in (read_subject, read_receipts):
+        with pytest.raises(EvidenceError, match="expected a receipt in binary, found one in hex") as caught:
+            read(spell(example.RECEIPT).encode(), name="r")
+        assert caught.value.code == EvidenceCode.ENCODING
+        assert "answer.air" in str(caught.value.hint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -24,6 +25,8 @@ from tests.schemas.validation import checked
 
 PICTURE = b"not really a picture"
 SALT = bytes(range(32))
+OTHER_PICTURE = sha256(b"another patient's").digest()
+OTHER = request_statement(SALT, OTHER_PICTURE, "image/png")
 REQUEST = request_statement(SALT, sha256(PICTURE).digest(), "image/png")
 OUTCOME = Outcome(
     model_id=CARD.model_id,
@@ -138,6 +141,66 @@ def test_a_picture_whose_answer_was_kept_back_is_told_as_such(kept: Kept) -> Non
     assert told.checks[-1].seen.endswith("its answer is shown")
 
 
+def test_of_a_batch_only_the_answers_about_the_picture_are_shown(kept: Kept) -> None:
+    """The others are other patients': neither their answers nor their pictures' hashes are shown."""
+    others = [other_receipt(kept, number) for number in (1, 2)]
+    unknown = replace(others[1], request_statement=None)
+    for receipts, told in (
+        ([others[0], kept.receipt], "1 other answer is not shown"),
+        ([*others, kept.receipt], "2 other answers are not shown"),
+        ([others[0], unknown, kept.receipt], "2 other answers are not shown"),
+    ):
+        verification = examine(replace(kept.case(*receipts), picture=PICTURE))
+        assert verification.verified
+        assert [one.picture_sha256 for one in answers_of(verification)] == [sha256(PICTURE).hexdigest()]
+        lines = dict(summary_lines(verification))
+        assert lines["answer"] == f"{told}: only those about your picture are"
+        value = verification_json(verification)
+        checked(value)
+        assert value["answers_of_other_pictures"] == len(receipts) - 1
+        page = render_audit_page(verification, name="e.json")
+        assert told in page
+        shown = page + json.dumps(value) + "".join(claims_of(verification)[0])
+        assert OTHER_PICTURE.hex()[:16] not in shown
+        assert sha256(PICTURE).hexdigest()[:16] in shown
+        everything = examine(kept.case(*receipts))
+        assert len(answers_of(everything)) == len(receipts)
+        assert verification_json(everything)["answers_of_other_pictures"] == 0
+        assert OTHER_PICTURE.hex()[:16] in render_audit_page(everything, name="e.json")
+
+
+def other_receipt(kept: Kept, number: int) -> KeptReceipt:
+    """The receipt of an answer of the same session about another patient's picture."""
+    claims: dict[Claim, object] = {
+        Claim.REQUEST_HASH: sha256(OTHER).digest(),
+        Claim.CTI: bytes([number]) * 16,
+    }
+    return KeptReceipt(
+        receipt=receipt_for(kept.evidence.document, claims), request_statement=OTHER, answer_statement=ANSWER
+    )
+
+
+def test_a_batch_without_the_picture_is_refused_without_a_word_on_the_others(kept: Kept) -> None:
+    receipts = [kept.receipt, other_receipt(kept, 1)]
+    refused = examine(replace(kept.case(*receipts), picture=b"another"))
+    assert refused.error is not None
+    assert refused.error.code == "picture-mismatch"
+    assert "expected one of the 2 that the receipts are about" in refused.error.message
+    text = render_audit_page(refused, name="e.json") + json.dumps(verification_json(refused))
+    assert OTHER_PICTURE.hex()[:16] not in text
+    assert sha256(PICTURE).hexdigest()[:16] not in text
+    assert_withheld(refused, 2)
+
+
+def test_a_picture_without_any_receipt_says_where_those_of_a_batch_are(kept: Kept) -> None:
+    evidence = replace(kept.evidence, receipts=())
+    refused = examine(replace(archived_case(kept.forge, evidence), picture=PICTURE))
+    assert refused.error is not None
+    assert refused.error.code == "receipt-missing"
+    assert refused.error.message == "picture: expected a receipt, found none in this file"
+    assert "verify NAME.receipts.jsonl --document NAME.json --picture FILE" in (refused.error.hint or "")
+
+
 def test_a_batch_whose_receipts_passed_is_one_line_for_people(kept: Kept) -> None:
     """The verdict stays on the screen, and the receipt that was refused has its line."""
     document = kept.evidence.document
@@ -172,7 +235,6 @@ def test_a_bare_document_is_enough_for_a_receipt_but_not_for_its_model(kept: Kep
     assert verification.checks[-1].seen.endswith("without a key configuration the model is its own word")
 
 
-OTHER = request_statement(SALT, bytes(32), "image/png")
 EDITS: dict[str, tuple[Callable[[Kept], KeptReceipt], str]] = {
     "no receipt at all": (lambda k: replace(k.receipt, receipt=b"\xd2rest"), "receipt-cbor"),
     "cut": (lambda k: replace(k.receipt, receipt=k.receipt.receipt[:-1]), "receipt-cbor"),

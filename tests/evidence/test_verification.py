@@ -11,7 +11,16 @@ import pytest
 
 from enclave_payload.contents import SALT_BYTES, encode_key_config, key_config_digest
 from enclave_payload.seal import generate_keys
-from enclavectl.attestation import AttestationCode, EmulatorRoot, Policy, Release, Revocation, Step, Trust
+from enclavectl.attestation import (
+    AttestationCode,
+    EmulatorRoot,
+    Policy,
+    Release,
+    Revocation,
+    Step,
+    Trust,
+    aws_nitro_root,
+)
 from enclavectl.errors import AttestationError
 from enclavectl.evidence.examination import examine
 from enclavectl.evidence.file import EvidenceCode, EvidenceError, EvidenceFile, RootName, parse_evidence_file
@@ -73,7 +82,8 @@ def test_kept_evidence_is_archived_and_says_so(forge: EnclaveForge, evidence: Ev
     found = lines(verification)
     assert found["trust"].startswith("simulated: ")
     assert found["time"].startswith("archived: ")
-    assert found["time"].endswith("freshness was not checked")
+    assert found["time"].endswith("freshness was not checked: that takes a judgement now")
+    assert_said_once(verification)
     assert found["release"].startswith("1.0, valid at 2026-05-04")
     assert found["model"].startswith("not pinned")
     assert verdict(verification) == "VERIFIED (trust simulated)"
@@ -83,16 +93,53 @@ def test_only_now_with_a_nonce_of_ones_own_is_fresh(forge: EnclaveForge, evidenc
     fresh = examine(live_case(forge, evidence))
     assert fresh.is_fresh
     assert lines(fresh)["time"].startswith("fresh: ")
-    for changed in (
-        {"nonce": Waiver.NO_NONCE},
-        {"is_now": False},
-        {"policy": Waiver.NO_POLICY},
-        {"at": Waiver.DOCUMENT_TIME},
+    recording = "without a nonce of yours this may be a recording"
+    for changed, why in (
+        ({"nonce": Waiver.NO_NONCE}, recording),
+        ({"is_now": False}, "that takes a judgement now"),
+        ({"policy": Waiver.NO_POLICY}, "no policy says how old it may be"),
+        ({"at": Waiver.DOCUMENT_TIME}, "that takes a judgement now"),
+        ({"policy": None, "nonce": Waiver.NO_NONCE}, recording),
+        ({"policy": None}, "no policy says how old it may be"),
     ):
         other = examine(replace(live_case(forge, evidence), **changed))
-        assert other.verified
         assert not other.is_fresh
-        assert "freshness was not checked" in lines(other)["time"]
+        assert lines(other)["time"].endswith(f"; freshness was not checked: {why}")
+        assert_said_once(other)
+
+
+def assert_said_once(verification: Verification) -> None:
+    """The line of the time says it; a step or a claim with the same words would be about something else."""
+    proves, does_not = claims_of(verification)
+    others = [*(check.seen for check in verification.checks), *proves, *does_not]
+    assert not [text for text in others if "freshness" in text]
+
+
+@pytest.mark.parametrize(
+    ("changed", "step"),
+    [
+        ({"nonce": bytes(32)}, "nonce"),
+        ({"nonce": bytes(32), "at": Waiver.DOCUMENT_TIME}, "nonce"),
+        ({"at": LATER + timedelta(hours=1)}, "freshness"),
+        ({"policy": accepting(Release(name="2.0", pcrs=PCRS | {0: b"\1" * 48}))}, "release"),
+    ],
+)
+def test_what_failed_is_not_said_to_be_unchecked(
+    forge: EnclaveForge, evidence: EvidenceFile, changed: dict[str, Any], step: str
+) -> None:
+    refused = examine(replace(live_case(forge, evidence), **changed))
+    assert ids(refused, ok=False) == [step]
+    assert lines(refused)["time"].endswith(f"; not fresh: the step {step} failed")
+
+
+@pytest.mark.parametrize("changed", [{"at": Waiver.DOCUMENT_TIME}, {"nonce": Waiver.NO_NONCE}])
+def test_a_step_that_is_not_about_time_leaves_freshness_unchecked(
+    forge: EnclaveForge, evidence: EvidenceFile, changed: dict[str, Any]
+) -> None:
+    other = accepting(Release(name="2.0", pcrs=PCRS | {0: b"\1" * 48}))
+    refused = examine(replace(live_case(forge, evidence), policy=other, **changed))
+    assert ids(refused, ok=False) == ["release"]
+    assert "; freshness was not checked: " in lines(refused)["time"]
 
 
 def test_without_a_policy_chain_and_signature_are_judged_and_the_verdict_is_not(
@@ -303,5 +350,8 @@ def test_evidence_of_the_emulator_is_refused_with_the_policy_that_would_take_it(
     assert other is not None
     assert refused.code == other.code == EvidenceCode.ROOT
     assert "accept: [emulated]" in str(refused.hint)
-    assert "--root" in str(other.hint)
+    assert "receipt extract" in str(other.hint), "a root was named already"
     assert "--root" not in str(refused.hint), "no file stands for the emulator"
+    unnamed = examine(replace(archived_case(forge, evidence), root=aws_nitro_root())).error
+    assert unnamed is not None
+    assert str(unnamed.hint).startswith("Name the root that you trust with --root")

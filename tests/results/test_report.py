@@ -7,6 +7,7 @@ import random
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -14,7 +15,10 @@ import pytest
 
 from enclavectl.client.pictures import Picture
 from enclavectl.errors import EnclavectlError, HostError, UsageError
+from enclavectl.evidence.file import EvidenceCode, EvidenceError
+from enclavectl.evidence.verification import unreadable
 from enclavectl.files import STAGED_GLOB
+from enclavectl.results.audit_page import write_audit_page
 from enclavectl.results.report import PICTURES_PER_PAGE, ReportWriter, check_target, page_paths
 from tests.results.pages import Page, diagnosis, picture, refusal, result
 
@@ -285,3 +289,94 @@ def test_a_page_that_cannot_have_its_name_leaves_the_report_before_it(tmp_path: 
     with pytest.raises(EnclavectlError, match=r"r-002\.html"):
         write(tmp_path / "r.html", *[result(f"new {index}") for index in range(len(results))])
     assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+
+
+def pages_of(path: Path) -> list[str]:
+    return sorted(one.name for one in path.parent.iterdir())
+
+
+def write_pages(path: Path, count: int, word: str) -> None:
+    """Write a report of ``count`` pages: an index for 2 and more."""
+    total = 1 if count == 1 else (count - 1) * PICTURES_PER_PAGE + 1
+    write(path, *[result(f"{word} {index}") for index in range(total)])
+
+
+def test_a_shorter_report_takes_the_pages_of_the_one_before_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.html"
+    write_pages(path, 3, "patient")
+    assert pages_of(path) == ["a-001.html", "a-002.html", "a-003.html", "a.html"]
+    write_pages(path, 2, "second")
+    assert pages_of(path) == ["a-001.html", "a-002.html", "a.html"]
+    assert all("patient" not in one.read_text() for one in tmp_path.iterdir())
+    write_pages(path, 1, "third")
+    assert pages_of(path) == ["a.html"]
+
+
+def test_a_batch_that_was_stopped_early_leaves_no_page_of_the_one_before(tmp_path: Path) -> None:
+    path = tmp_path / "a.html"
+    write_pages(path, 3, "old")
+    write(path, result("new"), total=3 * PICTURES_PER_PAGE)
+    assert pages_of(path) == ["a-001.html", "a.html"]
+
+
+def test_a_report_of_verify_takes_the_pages_of_a_batch_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.html"
+    write_pages(path, 3, "patient")
+    refused = unreadable(EvidenceError(EvidenceCode.FILE, "cut"))
+    write_audit_page(path, refused, name="e.json")
+    assert pages_of(path) == ["a.html"]
+    assert "patient" not in path.read_text()
+
+
+def _link(path: Path, page: Path) -> None:
+    kept = path.with_name("kept")
+    kept.write_bytes(path.read_bytes())
+    page.symlink_to(kept)
+
+
+def _report(_: Path, page: Path) -> None:
+    write(page, result("mine"))
+
+
+def _other_report(path: Path, page: Path) -> None:
+    page.write_text(path.read_text().replace("./a.html", "./b.html"))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda _, page: page.write_text("<html>years of work</html>"),
+        lambda _, page: page.mkdir(),
+        lambda _, page: os.mkfifo(page),
+        _link,
+        _report,
+        _other_report,
+    ],
+    ids=["foreign", "folder", "fifo", "link", "own report", "page of another report"],
+)
+def test_only_pages_that_lead_to_this_report_are_removed(
+    tmp_path: Path, make: Callable[[Path, Path], None]
+) -> None:
+    """The search ends at the first file that is no such page: a page behind it may be kept on purpose."""
+    path, other = tmp_path / "a.html", tmp_path / "a-003.html"
+    write_pages(path, 4, "old")
+    model = tmp_path / "model"
+    other.rename(model)
+    make(model, other)
+    before = (other.lstat().st_mode, other.read_bytes() if other.is_file() else b"")
+    write_pages(path, 2, "new")
+    write_pages(path, 1, "newer")
+    assert {"a-003.html", "a-004.html"} <= set(pages_of(path))
+    assert not {"a-001.html", "a-002.html"} & set(pages_of(path))
+    assert (other.lstat().st_mode, other.read_bytes() if other.is_file() else b"") == before
+
+
+def test_a_report_that_is_killed_while_it_removes_pages_leaves_none_for_good(tmp_path: Path) -> None:
+    for steps in range(1, 8):
+        path = tmp_path / str(steps) / "r.html"
+        path.parent.mkdir()
+        write_pages(path, 4, "old")
+        words = [sys.executable, "-c", STOPPED, str(path), str(steps)]
+        assert subprocess.run(words, check=False, timeout=60).returncode == 9
+        write_pages(path, 1, "last")
+        assert [one.name for one in path.parent.glob("r*")] == ["r.html"], f"after {steps} steps"

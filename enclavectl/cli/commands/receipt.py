@@ -16,9 +16,10 @@ from enclavectl.cli.verify_inputs import read_evidence
 from enclavectl.errors import HostError, UsageError
 from enclavectl.evidence import Receipt, ReceiptError, parse_receipt
 from enclavectl.evidence.air import MAX_RECEIPT_BYTES
+from enclavectl.evidence.codes import ReceiptCode
 from enclavectl.evidence.keeping import check_new
-from enclavectl.evidence.reading import Subject, read_subject
-from enclavectl.files import read_bounded
+from enclavectl.evidence.reading import Subject, holds_receipts, read_subject
+from enclavectl.files import open_regular
 from enclavectl.new_files import write_new
 
 SHOW_SCHEMA = "enclavectl.receipt-show/1"
@@ -45,11 +46,7 @@ def show(file: ReceiptPath, output: Output = OutputFormat.TEXT) -> None:
       enclavectl receipt show answer.air --output json  for programs
     """
     screen = screen_for(output)
-    hint = "enclavectl receipt extract EVIDENCE --to FOLDER writes the receipts of an evidence file"
-    data = read_bounded(file, MAX_RECEIPT_BYTES, what="receipt", hint_if_missing=hint)
-    if not data:
-        raise UsageError(f"{file}: expected a receipt, found nothing")
-    receipt = _parse(data, file)
+    receipt = _read(file)
     value = _to_json(receipt)
     if screen.as_json:
         screen.result({"schema": SHOW_SCHEMA, **value})
@@ -60,18 +57,37 @@ def show(file: ReceiptPath, output: Output = OutputFormat.TEXT) -> None:
     screen.facts([*facts.items(), *pcrs.items()])
 
 
-def _parse(data: bytes, file: Path) -> Receipt:
-    """Read a receipt; say what to do with the file that has receipts in it.
+def _read(file: Path) -> Receipt:
+    """Read a receipt; say what to do with a file that has receipts in it.
 
     Raises:
-        ReceiptError: it is none.
+        UsageError: there is no such file, it is empty, or cannot be read.
+        ReceiptError: it is no receipt.
     """
+    hint = "enclavectl receipt extract EVIDENCE --to FOLDER writes the receipts of an evidence file"
+    with open_regular(file, what="receipt", hint_if_missing=hint) as opened:
+        try:
+            data = opened.read(MAX_RECEIPT_BYTES + 1)
+        except OSError as exc:
+            raise UsageError(f"{file}: cannot read this receipt ({exc.strerror})") from exc
+    if not data:
+        raise UsageError(f"{file}: expected a receipt, found nothing")
     try:
-        return parse_receipt(data)
+        return _parse(data, file)
     except ReceiptError as error:
-        if data.lstrip().startswith(b"{"):  # an evidence file, or the receipts of a batch
+        if holds_receipts(data):
             error.hint = f"enclavectl receipt extract '{file}' --to FOLDER writes its receipts to files"
         raise
+
+
+def _parse(data: bytes, file: Path) -> Receipt:
+    """Read the first bytes of a file as a receipt. Raises: ReceiptError, also where there are more bytes."""
+    if len(data) > MAX_RECEIPT_BYTES:
+        raise ReceiptError(
+            ReceiptCode.RECEIPT_SIZE,
+            f"{file}: expected a receipt of at most {MAX_RECEIPT_BYTES} bytes, found more",
+        )
+    return parse_receipt(data)
 
 
 def extract(file: KeptPath, to: Folder, output: Output = OutputFormat.TEXT) -> None:

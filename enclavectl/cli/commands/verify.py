@@ -44,7 +44,10 @@ At = Annotated[
     typer.Option(
         "--at",
         metavar="TIME",
-        help="The time of judgement: now, document (its own), a date (its first moment in UTC), or a time.",
+        help=(
+            "The time of judgement: now, document (its own), a date (its first moment in UTC), "
+            "or a time with its zone."
+        ),
     ),
 ]
 DocumentPath = Annotated[
@@ -85,7 +88,8 @@ def verify(
     and a policy was met, 4 if one failed or there was no policy, 2 if there is no document at all or a file
     of an option (policy, lock, root, picture) cannot be used.
 
-    A document is valid for three hours. To judge one that was kept, use --at document: its own time.
+    A document counts for the policy's max_age_s, 5 minutes by default, and for three hours at most. To judge
+    one that was kept, use --at document: its own time.
 
     Examples:
       enclavectl verify doc.bin --no-policy               only who signed
