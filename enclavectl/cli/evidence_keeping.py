@@ -48,7 +48,8 @@ def prepare_keeper(
             raise UsageError("--include-statements: expected --evidence FILE as well")
         return None
     # The second session's too: hours later it is too late to say that its name is taken, or too long.
-    for one in (path, session_path(path, 1)):
+    for number in (0, 1):  # the path itself first: of a folder no second name can be made
+        one = session_path(path, number)
         check_new("--evidence", one, _LEAST_BYTES)
         check_new("--evidence", receipts_path(one))
     text = None if policy is None else read_policy_text(policy)

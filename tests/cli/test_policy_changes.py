@@ -84,12 +84,6 @@ def test_a_policy_is_never_overwritten(folder: Path) -> None:
     refused(folder, 2, "policy-exists", "new", "--from-lock", "a.json", "--to", "dangling.yaml")
 
 
-def test_a_folder_that_cannot_be_written_is_an_error_of_the_host(folder: Path) -> None:
-    done = run(folder, "new", "--from-lock", "a.json", "--to", "absent/p.yaml")
-    assert done.status == 3
-    assert "absent" in done.err
-
-
 OTHER_MODEL = {"id": "other", "sha256": "ab" * 32}
 
 
