@@ -187,6 +187,22 @@ def test_a_release_is_added_and_the_comment_stays(folder: Path) -> None:
     assert (value["did"], value["written"], value["comments_kept"]) == ("added release 1.1", True, True)
 
 
+def test_the_same_registers_are_not_added_under_a_second_name(folder: Path) -> None:
+    words = ("add", "p.yaml", "--from-lock", "b.json", "--name")
+    ok(folder, *words, "1.1")
+    assert "found those of release 1.1" in refused(folder, 2, "registers-taken", *words, "1.2")
+    ok(folder, "retire", "p.yaml", "1.1")
+
+
+def test_a_release_that_has_ended_needs_nothing_more(folder: Path) -> None:
+    ok(folder, "retire", "p.yaml", "1.0", "--expires", "2026-01-31")
+    said = refused(folder, 2, "ended-already", "retire", "p.yaml", "1.0")
+    assert said == "p.yaml: release 1.0 has ended already, at 2026-01-31T00:00:00Z"
+    assert "nothing is to be done" in run(folder, "retire", "p.yaml", "1.0").err
+    # A later end would give it life again, which is for an editor to write.
+    refused(folder, 2, "longer-life", "retire", "p.yaml", "1.0", "--expires", "2127-01-31")
+
+
 EDITS = {
     "add": ("add", "p.yaml", "--from-lock", "b.json", "--name", "1.1"),
     "retire": ("retire", "p.yaml", "1.0", "--expires", "2027-01-31"),
