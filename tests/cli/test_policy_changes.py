@@ -277,12 +277,20 @@ def test_a_revoked_release_is_refused_at_any_time(folder: Path) -> None:
 
 
 def test_a_label_and_a_tuple_are_revoked_as_well(folder: Path) -> None:
-    ok(folder, "revoke", "p.yaml", "0123456789abcdef", "--reason", "elsewhere")
-    ok(folder, "revoke", "p.yaml", "--pcr", "16=" + "ab" * 48, "--reason", "weights")
+    elsewhere = ok(folder, "revoke", "p.yaml", "0123456789abcdef", "--reason", "elsewhere")
+    own = policy_of(folder).releases[0].label
+    # As after a typing error, every release stays valid, and that is said.
+    assert elsewhere.err == f"enclavectl: no release of p.yaml has this label; it has: {own} (1.0)\n"
+    assert "revoked label 0123456789abcdef, of no release here" in elsewhere.out
+    tuple_words = ("--pcr", "16=" + "ab" * 48, "--reason", "weights", "--output", "json")
+    other = ok(folder, "revoke", "p.yaml", *tuple_words)
+    assert other.err.startswith("enclavectl: no release of p.yaml pins this PCR16, so all of them stay")
+    assert other.json()["did"] == "revoked PCR16, of no release here"
     label, weights = policy_of(folder).revoked
     assert (label.label, weights.pcrs) == ("0123456789abcdef", {16: b"\xab" * 48})
     kernel = ok(folder, "revoke", "p.yaml", "--pcr", f"1={REGISTERS['PCR1']}", "--reason", "kernel")
     assert "revoked PCR1, and so 1.0" in kernel.out
+    assert kernel.err == ""
     refused(folder, 2, "policy-format", "revoke", "p.yaml", "0123456789abcdef", "--reason", "again")
 
 
