@@ -13,7 +13,7 @@ import typer
 from enclavectl.attestation import Policy
 from enclavectl.attestation.policy_json import time_json
 from enclavectl.cli.invocation import screen_for
-from enclavectl.cli.kms_arguments import Context, KeyArn, Parents, parse_pairs
+from enclavectl.cli.kms_arguments import KeyArn, parse_pairs
 from enclavectl.cli.kms_view import draw_json
 from enclavectl.cli.options import DryRun, Output, OutputFormat
 from enclavectl.cli.output_files import require_distinct
@@ -29,6 +29,22 @@ KMS_SCHEMA = "enclavectl.policy-kms/1"
 PolicyFile = Annotated[Path, typer.Option("--policy", metavar="FILE", help="The policy to compile.")]
 Admin = Annotated[
     str, typer.Option("--admin", metavar="ARN", help="The model owner's role, in the key's account.")
+]
+OperatorRoles = Annotated[
+    list[str],
+    typer.Option(
+        "--parent",
+        metavar="ARN",
+        help="A role of the operator, which asks for the enclave: at least one; may be repeated.",
+    ),
+]
+SealingContext = Annotated[
+    list[str],
+    typer.Option(
+        "--context",
+        metavar="NAME=VALUE",
+        help="A pair of the encryption context: at least one; may be repeated.",
+    ),
 ]
 KeyPolicyOutput = Annotated[Path, typer.Option("--to", metavar="FILE", help="The key policy.")]
 IamOutput = Annotated[
@@ -51,8 +67,8 @@ Irrevocable = Annotated[
 def kms(
     policy: PolicyFile,
     admin: Admin,
-    parent: Parents = None,
-    context: Context = None,
+    parent: OperatorRoles,
+    context: SealingContext,
     to: KeyPolicyOutput = Path("key-policy.json"),
     iam_to: IamOutput = None,
     key: KeyArn = None,
@@ -80,8 +96,8 @@ def kms(
     request = request_from_policy(
         found,
         admin=admin,
-        parents=tuple(parent or ()),
-        context=parse_pairs("--context", context or []),
+        parents=tuple(parent),
+        context=parse_pairs("--context", context),
         at=when,
         irrevocable=irrevocable,
     )
