@@ -9,6 +9,7 @@ from pathlib import Path
 
 from enclavectl.attestation import render_policy
 from enclavectl.attestation.emulated import unproven_claims
+from enclavectl.cli.counting import counted
 from enclavectl.cli.policy_arguments import read_policy_text
 from enclavectl.cli.screen import Screen
 from enclavectl.client.exchange import Expectation
@@ -152,7 +153,11 @@ class EvidenceKeeper:
             if self.is_single:
                 write_evidence(path, kept)
             count = self._receipts.get(number, 0)
-            beside = f", {count} receipts in {receipts_path(path)}" if count and not self.is_single else ""
+            beside = (
+                f", {counted(count, 'receipt')} in {receipts_path(path)}"
+                if count and not self.is_single
+                else ""
+            )
             screen.note(f"evidence kept in {path}{beside}")
         self._sessions.clear()
 

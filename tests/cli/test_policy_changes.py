@@ -91,6 +91,7 @@ OTHER_MODEL = {"id": "other", "sha256": "ab" * 32}
     ("words", "message"),
     [
         ((), "expected --from-lock LOCK, or --pcr"),
+        (("--from-lock", "a.json", "--name", ""), "expected a name of 1 to"),
         (("--pcr", "0=ab"), "--pcr: expected N=HEX"),
         (("--pcr", "32=" + "ab" * 48), "--pcr: expected N=HEX, N from 0 to 31"),
         (("--pcr", "8=" + "ab" * 48, "--pcr", "PCR8=" + "ab" * 48), "--pcr: PCR8 is given twice"),

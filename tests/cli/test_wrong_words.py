@@ -250,10 +250,14 @@ PARENT = ("--parent", "arn:aws:iam::210987654321:role/Parent")
             ("run", *PIN),
             "--tls-pin: expected --release tls:HOST:PORT as well: it is for what is elsewhere",
         ),
+        (("verify", "e.json", "--force"), "--force: expected --report FILE as well"),
+        (("diagnose", sample("nv"), "--force"), "--force: expected --report FILE as well"),
         ((*KMS, "--context", "a=b"), "expected --parent, found none"),
         ((*KMS, *PARENT), "expected --context, found none"),
     ],
 )
-def test_a_message_names_what_the_command_has(tmp_path: Path, words: tuple[str, ...], message: str) -> None:
+def test_a_message_names_what_the_command_has(
+    tmp_path: Path, words: tuple[object, ...], message: str
+) -> None:
     done = enclavectl(*words, home=tmp_path)
     assert (done.status, done.err.splitlines()[0]) == (2, f"enclavectl: {message}")
