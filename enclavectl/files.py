@@ -134,8 +134,10 @@ def require_output(option: str, path: Path, size: int = 1) -> None:
     """Check that ``path`` may name a file of ``size`` bytes to write, before minutes of work; 0: only look.
 
     Raises:
-        UsageError: it is a folder, or its folder is missing, takes no files or is full; or nobody can say.
+        UsageError: it is - or a folder, or its folder is missing, takes no files or is full.
     """
+    if str(path) == "-":
+        raise UsageError(f"{option} -: expected a file, not standard output", hint="name a file")
     if is_folder(path):
         raise UsageError(f"{option} {path}: expected a file, found a folder", hint="name another file")
     if not is_folder(path.parent):
@@ -215,9 +217,8 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o600) -> None:
 def read_bounded(path: Path, limit: int, *, what: str = "file", hint_if_missing: str | None = None) -> bytes:
     """Read the whole content of a regular file of at most ``limit`` bytes.
 
-    ``what`` names the file's role in messages ("model card"). Links are followed, since users keep
-    configuration in linked folders. A FIFO or device is refused at once, without waiting for it.
-    ``hint_if_missing`` tells the user how to make such a file.
+    ``what`` names the file's role in messages ("model card"); ``hint_if_missing`` tells how to make one.
+    Links are followed, since users keep configuration in linked folders. A FIFO is refused without waiting.
 
     Raises:
         UsageError: there is no such file, it is not regular, cannot be read, or is longer than ``limit``.
@@ -311,8 +312,7 @@ def require_private_dir(path: Path) -> bool:
     """Return whether the folder ``path`` exists; if it does, check that only this user can change it.
 
     Call this before you trust any content of a folder. The check covers every folder from the root down, with
-    links as written and resolved: a user who may rename one of them could replace it by a folder of their
-    own.
+    links as written and resolved: a user who may rename one of them could replace it.
 
     Raises:
         HostError: it is a link or no folder, belongs to another user, is open to others, or is in a folder

@@ -82,12 +82,14 @@ class Policy:
             )
         if not timedelta(seconds=1) <= self.max_age <= MAX_AGE_LIMIT:
             raise unusable(
-                PolicyCode.FORMAT, f"policy: max_age: expected 1 s to {MAX_AGE_LIMIT}, found {self.max_age}"
+                PolicyCode.FORMAT,
+                f"policy: max_age: expected 1 s to {_seconds(MAX_AGE_LIMIT)}, found {_seconds(self.max_age)}",
             )
         if not timedelta(0) <= self.clock_skew <= CLOCK_SKEW_LIMIT:
             raise unusable(
                 PolicyCode.FORMAT,
-                f"policy: clock_skew: expected 0 s to {CLOCK_SKEW_LIMIT}, found {self.clock_skew}",
+                f"policy: clock_skew: expected 0 s to {_seconds(CLOCK_SKEW_LIMIT)}, "
+                f"found {_seconds(self.clock_skew)}",
             )
 
     def _check_duplicates(self) -> None:
@@ -240,3 +242,8 @@ def _mismatch(ranked: tuple[ReleaseComparison, ...]) -> AttestationError:
 def _shortened(value: bytes) -> str:
     """Shorten a register to what a person compares with the output of a build."""
     return f"{value.hex()[:16]}...{value.hex()[-8:]}"
+
+
+def _seconds(span: timedelta) -> str:
+    """Return the count of seconds, as a file has it: ``str`` would make 99999 of them 1 day, 3:46:39."""
+    return f"{span.total_seconds():.15g} s"

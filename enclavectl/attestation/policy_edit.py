@@ -49,8 +49,8 @@ def add_release(text: str, release: Release, *, source: str) -> EditedPolicy:
     """Put a release at the end of the list.
 
     Raises:
-        UsageError: ``text`` is no policy, or the result would be none: the name is taken, or the release
-            contradicts another or a revocation.
+        UsageError: ``text`` is no policy, another release has the name or the very same registers, or the
+            release contradicts a revocation.
     """
     old = parse_policy(text, source=source)
     if any(one.name == release.name for one in old.releases):
@@ -58,6 +58,16 @@ def add_release(text: str, release: Release, *, source: str) -> EditedPolicy:
             f"{source}: expected a new name, found a release named {release.name} in it already",
             hint="--name gives the new one another name; enclavectl policy show lists those that are there",
             code="name-taken",
+        )
+    same = next((one for one in old.releases if one.pcrs == release.pcrs), None)
+    if same is not None:  # neither of the two could be ended: their lives have to be the same
+        is_revoked = any(entry.matches(same.pcrs) for entry in old.revoked)
+        raise UsageError(
+            f"{source}: expected registers that no release has, found those of release {same.name}",
+            hint="it is revoked, so no release may bring it back: build another image"
+            if is_revoked
+            else f"it needs no second one; for another life edit not_before or expires of {same.name} there",
+            code="registers-taken",
         )
     with at_place(source):
         wanted = replace(old, releases=(*old.releases, release))

@@ -54,6 +54,7 @@ def _findings(policy: Policy, at: datetime) -> Iterator[PolicyFinding]:
         yield from _about_life(policy, release, at)
         yield from _about_registers(release)
         yield from _wider(policy, release, at)
+        yield from _repeated(policy, release, at)
 
 
 def _about_policy(policy: Policy, at: datetime) -> Iterator[PolicyFinding]:
@@ -136,3 +137,18 @@ def _wider(policy: Policy, release: Release, at: datetime) -> Iterator[PolicyFin
                 message=f"release {release.name} pins less than the expired {other.name}: it accepts both",
                 release=release.name,
             )
+
+
+def _repeated(policy: Policy, release: Release, at: datetime) -> Iterator[PolicyFinding]:
+    """Warn of a release that pins what an earlier one pins: neither can be ended without the other."""
+    if policy.state_of(release, at) in (LifeState.EXPIRED, LifeState.REVOKED):
+        return
+    first = next(one for one in policy.releases if one.pcrs == release.pcrs)
+    if first.name != release.name:
+        yield PolicyFinding(
+            severity=PolicySeverity.WARNING,
+            code="same-registers",
+            message=f"release {release.name} pins the same registers as {first.name}: neither can be retired "
+            "before the other is taken out",
+            release=release.name,
+        )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from enclavectl.attestation import Standing
 from enclavectl.cli.bars import bar
+from enclavectl.cli.counting import counted
 from enclavectl.cli.screen import Screen
 from enclavectl.results.diagnosis import Diagnosis, Result
 from enclavectl.results.wording import MODEL_PINNED
@@ -61,10 +62,11 @@ def draw_kept(screen: Screen, diagnosis: Diagnosis) -> None:
         screen.trust(str(enclave.document.trust), enclave.document.root)
     screen.drawn()
     # Without an enclave nothing is written.
+    verb = "was" if totals.refused == 1 else "were"
     written = totals.found if enclave is None else totals.results
     rows = [
         ("results", f"{written:,} of {totals.pictures:,} pictures are in {diagnosis.results_file}"),
-        ("answers", f"{totals.answered:,}; {totals.refused:,} pictures were refused"),
+        ("answers", f"{totals.answered:,}; {counted(totals.refused, 'picture')} {verb} refused"),
     ]
     if totals.found and enclave is not None:
         rows.append(("found", f"{totals.found:,} of them were there before"))

@@ -44,7 +44,7 @@ def find_elsewhere(
     """
     connect = verification.connect
     refuse_together(connect=connect, remote=remote)
-    access = network.read(connect)
+    access = network.read(connect, needs="--connect in place of --remote" if remote else "--connect as well")
     if connect is not None:
         return Elsewhere(
             find=lambda: target_elsewhere(connect, verification, access), policy=verification.policy

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from enclavectl.attestation import render_policy
 from enclavectl.attestation.emulated import unproven_claims
+from enclavectl.cli.counting import counted
 from enclavectl.cli.policy_arguments import read_policy_text
 from enclavectl.cli.screen import Screen
 from enclavectl.client.exchange import Expectation
@@ -48,7 +49,8 @@ def prepare_keeper(
             raise UsageError("--include-statements: expected --evidence FILE as well")
         return None
     # The second session's too: hours later it is too late to say that its name is taken, or too long.
-    for one in (path, session_path(path, 1)):
+    for number in (0, 1):  # the path itself first: of a folder no second name can be made
+        one = session_path(path, number)
         check_new("--evidence", one, _LEAST_BYTES)
         check_new("--evidence", receipts_path(one))
     text = None if policy is None else read_policy_text(policy)
@@ -151,7 +153,11 @@ class EvidenceKeeper:
             if self.is_single:
                 write_evidence(path, kept)
             count = self._receipts.get(number, 0)
-            beside = f", {count} receipts in {receipts_path(path)}" if count and not self.is_single else ""
+            beside = (
+                f", {counted(count, 'receipt')} in {receipts_path(path)}"
+                if count and not self.is_single
+                else ""
+            )
             screen.note(f"evidence kept in {path}{beside}")
         self._sessions.clear()
 

@@ -47,8 +47,8 @@ def read_key_policy(path: Path, *, limit: int = MAX_KEY_POLICY_BYTES) -> KeyPoli
     return parse_key_policy(data, source=str(path), limit=limit)
 
 
-def parse_pairs(option: str, values: Sequence[str]) -> dict[str, str]:
-    """Read the values of an option that takes NAME=VALUE.
+def parse_pairs(option: str, values: Sequence[str], *, example: str = "model=demo-lesion") -> dict[str, str]:
+    """Read the values of an option that takes NAME=VALUE, such as ``example``.
 
     Raises:
         UsageError: a value has another form, or a name is given twice.
@@ -59,7 +59,7 @@ def parse_pairs(option: str, values: Sequence[str]) -> dict[str, str]:
         if not sign or not name:
             raise UsageError(
                 f"{option}: expected NAME=VALUE, found {value!r:.80}",
-                hint=f"such as {option} model=demo-lesion",
+                hint=f"such as {option} {example}",
             )
         if name in found:
             raise UsageError(f"{option}: {name} is given twice")

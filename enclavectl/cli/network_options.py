@@ -70,8 +70,8 @@ class NetworkFlags:
         """The files that these options name, None for each that was not given."""
         return self.token_file, self.client_cert, self.client_key, self.ca
 
-    def read(self, connect: str | None) -> Access:
-        """Read the files; they need an address, ``connect``.
+    def read(self, connect: str | None, *, needs: str = "--connect as well") -> Access:
+        """Read the files; they need an address, ``connect``. ``needs`` says how the command takes it.
 
         Raises:
             UsageError: there is nothing to connect to, or a file cannot be used.
@@ -81,7 +81,7 @@ class NetworkFlags:
             return NO_ACCESS
         if connect is None:
             option = given[0].replace("_", "-")
-            raise UsageError(f"--{option}: expected --connect as well: it is for an enclave elsewhere")
+            raise UsageError(f"--{option}: expected {needs}: it is for what is elsewhere")
         return read_access(
             token_file=self.token_file,
             client_certificate=self.client_cert,

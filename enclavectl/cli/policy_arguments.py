@@ -70,8 +70,10 @@ def read_claims(path: Path) -> Claims:
     return unproven_claims(document)
 
 
-def moment(option: str, text: str) -> datetime:
+def moment(option: str, text: str, *, words: str = "now") -> datetime:
     """Read the value of an option that takes a time; ``now`` is this machine's, to the second.
+
+    ``words`` are all that the option takes in place of a time, for the error.
 
     Raises:
         UsageError: it is no time.
@@ -81,7 +83,7 @@ def moment(option: str, text: str) -> datetime:
     try:
         return parse_time(text)
     except ValueError as exc:
-        raise UsageError(f"{option}: expected now, {EXPECTED}; found {text!r:.60}") from exc
+        raise UsageError(f"{option}: expected {words}, {EXPECTED}; found {text!r:.60}") from exc
 
 
 def optional_moment(option: str, text: str | None) -> datetime | None:

@@ -16,7 +16,7 @@ from enclavectl.attestation.policy_review import review_policy
 from enclavectl.cli.policy_arguments import read_policy_text
 from enclavectl.cli.screen import Screen
 from enclavectl.errors import StateError
-from enclavectl.files import stage_file
+from enclavectl.files import is_regular, require_output, stage_file
 from enclavectl.folder_lock import folder_lock
 from enclavectl.new_files import require_new, write_new
 
@@ -80,14 +80,16 @@ def apply_change(screen: Screen, request: PolicyChangeRequest) -> None:
         screen.facts([("policy", str(request.path)), ("change", request.did)])
 
 
-def require_new_policy(option: str, path: Path) -> None:
-    """Refuse to replace a policy by a new one: people review these files.
+def require_new_policy(option: str, path: Path, *, writes: bool = True) -> None:
+    """Refuse to replace a policy by a new one: people review these files. Without ``writes`` only look.
 
     Raises:
-        UsageError: something is at ``path``.
+        UsageError: something is at ``path``, or no file can be written there.
     """
-    hint = f"a policy is never written over: name another file, or enclavectl policy add '{path}'"
+    more = f", or enclavectl policy add '{path}'" if is_regular(path) else ""
+    hint = f"a policy is never written over: name another file{more}"
     require_new(option, path, hint=hint, code="policy-exists")
+    require_output(option, path, size=int(writes))
 
 
 def _write(request: PolicyChangeRequest) -> None:

@@ -100,7 +100,7 @@ class ReleaseArguments:
                 hint="enclavectl build writes a lock; enclavectl eif pcrs FILE prints the registers",
             )
         release = Release(
-            name=self.name or "unnamed",
+            name="unnamed" if self.name is None else self.name,
             pcrs=pcrs.values,
             not_before=optional_moment("--not-before", self.not_before),
             expires=_future("--expires", self.expires),

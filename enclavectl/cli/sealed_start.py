@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _SUFFIX = ".sealed"
 _FILE = "file:"
+_OWNER = "--release tls:HOST:PORT as well"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +49,7 @@ def parse(model: str | None, release: str | None, network: NetworkFlags, *, wait
                 "--release: expected a sealed model as well: --model FILE.sealed",
                 hint="enclavectl model seal writes one; other models need no key",
             )
-        network.read(None)
+        network.read(None, needs=_OWNER)
         return None
     from enclavectl.weights.sealed_file import read_sealed  # noqa: PLC0415 - few models are sealed
 
@@ -60,7 +61,9 @@ def parse(model: str | None, release: str | None, network: NetworkFlags, *, wait
     sealed = read_sealed(Path(model))
     is_owner = release is not None and release != "kms" and not release.startswith(_FILE)
     check_for_kms(sealed, release)
-    return SealedStart(sealed=sealed, release=release, access=network.read(release if is_owner else None))
+    return SealedStart(
+        sealed=sealed, release=release, access=network.read(release if is_owner else None, needs=_OWNER)
+    )
 
 
 def check_for_kms(sealed: SealedFile, release: str | None) -> None:

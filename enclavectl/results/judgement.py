@@ -217,7 +217,8 @@ def _receipt(verification: Verification) -> str:
     if not count:
         return "none"
     if len(checked) < count:
-        return f"{count - len(checked)} of {count} were refused or not reached"
+        rest = count - len(checked)
+        return f"{rest} of {count} {'was' if rest == 1 else 'were'} refused or not reached"
     told = sum(one.outcome is not None for one in checked)
     what = "a signed receipt" if count == 1 else f"{count} signed receipts"
     kept = f"{told} with the answer"

@@ -265,7 +265,7 @@ REFUSED = {
     TEXT.replace("60", "1e3"): "policy.yaml:4: expected a whole number of seconds, found '1e3'",
     TEXT.replace("60", "-1"): "policy.yaml:4: expected a whole number",
     TEXT.replace("60", "٣"): "policy.yaml:4: expected a whole number",
-    TEXT.replace("60", "99999"): "policy.yaml: policy: max_age",
+    TEXT.replace("60", "99999"): "policy.yaml: policy: max_age: expected 1 s to 10800 s, found 99999 s",
     TEXT.replace("60", "[60]"): "policy.yaml:4: expected a single value",
     TEXT.replace(HEX[8], HEX[8][2:]): "policy.yaml:11: expected 96 hex digits",
     TEXT.replace(HEX[8], "0" * 96): "policy.yaml:6: release 1.0: PCR8 is all zero",

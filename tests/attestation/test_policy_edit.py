@@ -168,9 +168,25 @@ def test_a_name_that_is_taken_is_refused() -> None:
     assert "--name" in (caught.value.hint or "")
 
 
+def test_registers_that_a_release_has_already_are_refused() -> None:
+    """Neither of two such releases could be retired: their lives would have to be the same."""
+    text = add_release(TEXT, NEXT, source="p.yaml").text
+    again = replace(NEXT, name="again")
+    with pytest.raises(
+        UsageError, match=rf"^p\.yaml: expected registers .* of release {NEXT.name}$"
+    ) as caught:
+        add_release(text, again, source="p.yaml")
+    assert caught.value.code == "registers-taken"
+    assert f"of {NEXT.name} there" in (caught.value.hint or "")
+    revoked = revoke(text, replace(revocation(), label=NEXT.label), source="p.yaml").text
+    with pytest.raises(UsageError, match="of release ") as caught:
+        add_release(revoked, again, source="p.yaml")
+    assert "it is revoked" in (caught.value.hint or "")
+
+
 def test_what_contradicts_the_policy_is_refused() -> None:
     text = revoke(TEXT, revocation(), source="p.yaml").text
-    back = Release(name="again", pcrs=dict.fromkeys((0, 1, 2), b"\xab" * 48), expires=NOON + DAY)
+    back = Release(name="again", pcrs=dict.fromkeys((0, 1, 2, 8), b"\xab" * 48), expires=NOON + DAY)
     with pytest.raises(UsageError) as caught:
         add_release(text, back, source="p.yaml")
     assert caught.value.code == "policy-contradiction"

@@ -56,6 +56,14 @@ def test_what_is_worth_knowing_of_a_policy() -> None:
     assert codes(replace(policy, unsafe_allow_debug=True), NOON)[0] == ("debug-allowed", None)
 
 
+def test_a_second_release_of_the_same_registers_is_told_while_it_may_pass() -> None:
+    first = NITRO.releases[0]
+    twice = replace(NITRO, releases=(first, replace(first, name="again")))
+    assert codes(twice, NOON) == [("same-registers", "again")]
+    ended = replace(twice, releases=tuple(replace(one, expires=NOON) for one in twice.releases))
+    assert ("same-registers", "again") not in codes(ended, NOON)
+
+
 def test_a_policy_that_refuses_everything_has_an_error() -> None:
     ended = replace(NITRO, releases=(replace(NITRO.releases[0], expires=NOON),))
     found = review_policy(ended, at=NOON)

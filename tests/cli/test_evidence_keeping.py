@@ -70,6 +70,18 @@ def test_each_session_has_a_file_and_its_receipts_beside_it(tmp_path: Path, forg
     assert [parse_receipt_line(line) for line in lines] == [KeptReceipt(receipt=b"receipt")] * 2
 
 
+def test_one_receipt_is_told_as_one(
+    tmp_path: Path, forge: EnclaveForge, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, receipts, told in (("a", 1, ", 1 receipt in "), ("b", 2, ", 2 receipts in ")):
+        keeper = keeping(tmp_path / f"{name}.json")
+        number = keeper.session(session(forge), NOW, expectation(forge), lock_sha256=None)
+        for index in range(receipts):
+            keeper.receipt(number, RECEIPTED, index)
+        keeper.finish(SCREEN)
+        assert told in capsys.readouterr().err
+
+
 def test_one_answer_goes_into_the_file_with_its_statements_if_asked(
     tmp_path: Path, forge: EnclaveForge
 ) -> None:

@@ -51,7 +51,9 @@ OUTPUTS: dict[str, list[object]] = {
     "diagnose --results": ["diagnose", sample("nv"), "--results", FILE],
     "verify --report": ["verify", sample("nv"), "--report", FILE],
     "policy new": ["policy", "new", "--to", FILE],
-    "policy kms": ["policy", "kms", "--policy", "p", "--admin", "a", "--to", FILE],
+    "policy kms": [
+        *("policy", "kms", "--policy", "p", "--admin", "a", "--parent", "b", "--context", "m=x", "--to", FILE)
+    ],
     "build --to": ["build", "--to", FILE],
     "build --provenance": ["build", "--provenance", FILE],
     "model card new": ["model", "card", "new", "m.tflite", "--to", FILE],

@@ -340,3 +340,13 @@ def test_a_lock_that_names_no_code_is_no_fact(folder: Path) -> None:
     (folder / "odd.json").write_bytes(replace(LOCK, pcrs={}).to_bytes())
     done = lint(folder, "--lock", "odd.json")
     assert (done.status, "odd.json: pcrs: expected PCR0, PCR1, PCR2" in done.err) == (2, True), done.err
+
+
+def test_a_condition_and_a_time_are_told_as_this_command_takes_them(folder: Path) -> None:
+    words = ("policy", "kms-explain", "key-policy.json", "--principal", PARENT)
+    done = enclavectl(*words, "--condition", "foo", home=folder)
+    assert (done.status, "such as --condition aws:SourceIp=192.0.2.1" in done.err) == (2, True), done.err
+    for command in (words, ("policy", "explain", "policy.yaml", "good.bin")):
+        done = enclavectl(*command, "--at", "2026", home=folder)
+        assert "--at: expected now, document, a date (" in done.err
+        assert done.status == 2

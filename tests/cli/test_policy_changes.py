@@ -84,12 +84,6 @@ def test_a_policy_is_never_overwritten(folder: Path) -> None:
     refused(folder, 2, "policy-exists", "new", "--from-lock", "a.json", "--to", "dangling.yaml")
 
 
-def test_a_folder_that_cannot_be_written_is_an_error_of_the_host(folder: Path) -> None:
-    done = run(folder, "new", "--from-lock", "a.json", "--to", "absent/p.yaml")
-    assert done.status == 3
-    assert "absent" in done.err
-
-
 OTHER_MODEL = {"id": "other", "sha256": "ab" * 32}
 
 
@@ -97,6 +91,7 @@ OTHER_MODEL = {"id": "other", "sha256": "ab" * 32}
     ("words", "message"),
     [
         ((), "expected --from-lock LOCK, or --pcr"),
+        (("--from-lock", "a.json", "--name", ""), "expected a name of 1 to"),
         (("--pcr", "0=ab"), "--pcr: expected N=HEX"),
         (("--pcr", "32=" + "ab" * 48), "--pcr: expected N=HEX, N from 0 to 31"),
         (("--pcr", "8=" + "ab" * 48, "--pcr", "PCR8=" + "ab" * 48), "--pcr: PCR8 is given twice"),
@@ -193,6 +188,22 @@ def test_a_release_is_added_and_the_comment_stays(folder: Path) -> None:
     assert (value["did"], value["written"], value["comments_kept"]) == ("added release 1.1", True, True)
 
 
+def test_the_same_registers_are_not_added_under_a_second_name(folder: Path) -> None:
+    words = ("add", "p.yaml", "--from-lock", "b.json", "--name")
+    ok(folder, *words, "1.1")
+    assert "found those of release 1.1" in refused(folder, 2, "registers-taken", *words, "1.2")
+    ok(folder, "retire", "p.yaml", "1.1")
+
+
+def test_a_release_that_has_ended_needs_nothing_more(folder: Path) -> None:
+    ok(folder, "retire", "p.yaml", "1.0", "--expires", "2026-01-31")
+    said = refused(folder, 2, "ended-already", "retire", "p.yaml", "1.0")
+    assert said == "p.yaml: release 1.0 has ended already, at 2026-01-31T00:00:00Z"
+    assert "nothing is to be done" in run(folder, "retire", "p.yaml", "1.0").err
+    # A later end would give it life again, which is for an editor to write.
+    refused(folder, 2, "longer-life", "retire", "p.yaml", "1.0", "--expires", "2127-01-31")
+
+
 EDITS = {
     "add": ("add", "p.yaml", "--from-lock", "b.json", "--name", "1.1"),
     "retire": ("retire", "p.yaml", "1.0", "--expires", "2027-01-31"),
@@ -267,12 +278,20 @@ def test_a_revoked_release_is_refused_at_any_time(folder: Path) -> None:
 
 
 def test_a_label_and_a_tuple_are_revoked_as_well(folder: Path) -> None:
-    ok(folder, "revoke", "p.yaml", "0123456789abcdef", "--reason", "elsewhere")
-    ok(folder, "revoke", "p.yaml", "--pcr", "16=" + "ab" * 48, "--reason", "weights")
+    elsewhere = ok(folder, "revoke", "p.yaml", "0123456789abcdef", "--reason", "elsewhere")
+    own = policy_of(folder).releases[0].label
+    # As after a typing error, every release stays valid, and that is said.
+    assert elsewhere.err == f"enclavectl: no release of p.yaml has this label; it has: {own} (1.0)\n"
+    assert "revoked label 0123456789abcdef, of no release here" in elsewhere.out
+    tuple_words = ("--pcr", "16=" + "ab" * 48, "--reason", "weights", "--output", "json")
+    other = ok(folder, "revoke", "p.yaml", *tuple_words)
+    assert other.err.startswith("enclavectl: no release of p.yaml pins this PCR16, so all of them stay")
+    assert other.json()["did"] == "revoked PCR16, of no release here"
     label, weights = policy_of(folder).revoked
     assert (label.label, weights.pcrs) == ("0123456789abcdef", {16: b"\xab" * 48})
     kernel = ok(folder, "revoke", "p.yaml", "--pcr", f"1={REGISTERS['PCR1']}", "--reason", "kernel")
     assert "revoked PCR1, and so 1.0" in kernel.out
+    assert kernel.err == ""
     refused(folder, 2, "policy-format", "revoke", "p.yaml", "0123456789abcdef", "--reason", "again")
 
 

@@ -230,3 +230,34 @@ def test_terminate_says_which_of_its_two_forms_it_found(
     done = enclavectl("terminate", *arguments, home=tmp_path)
     assert done.status == 2
     assert f"expected a name or --all, found {found}" in done.err
+
+
+PIN = ("--tls-pin", "sha256:" + "ab" * 32)
+KMS = ("policy", "kms", "--policy", "p.yaml", "--admin", "arn:aws:iam::123456789012:role/Owner")
+PARENT = ("--parent", "arn:aws:iam::210987654321:role/Parent")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("attest", "first", "--remote", "lab"), "expected one of TARGET and --remote, found both"),
+        (("attest", "first", *PIN), "--tls-pin: expected an address as well: it is for what is elsewhere"),
+        (
+            ("attest", "--remote", "lab", *PIN),
+            "--tls-pin: expected an address in place of --remote: it is for what is elsewhere",
+        ),
+        (
+            ("run", *PIN),
+            "--tls-pin: expected --release tls:HOST:PORT as well: it is for what is elsewhere",
+        ),
+        (("verify", "e.json", "--force"), "--force: expected --report FILE as well"),
+        (("diagnose", sample("nv"), "--force"), "--force: expected --report FILE as well"),
+        ((*KMS, "--context", "a=b"), "expected --parent, found none"),
+        ((*KMS, *PARENT), "expected --context, found none"),
+    ],
+)
+def test_a_message_names_what_the_command_has(
+    tmp_path: Path, words: tuple[object, ...], message: str
+) -> None:
+    done = enclavectl(*words, home=tmp_path)
+    assert (done.status, done.err.splitlines()[0]) == (2, f"enclavectl: {message}")

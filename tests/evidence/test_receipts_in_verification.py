@@ -269,7 +269,7 @@ def test_a_receipt_that_does_not_fit_is_refused_at_its_line(kept: Kept, name: st
     assert verification.error is not None
     assert verification.error.code == code
     assert [check.id for check in verification.checks if check.ok is False] == ["receipt-2"]
-    assert line(verification) == "1 of 2 were refused or not reached"
+    assert line(verification) == "1 of 2 was refused or not reached"
 
 
 def test_a_picture_that_is_not_the_receipts_is_refused(kept: Kept) -> None:

@@ -161,8 +161,9 @@ def _demand(invocation: Invocation, policy: Path | None, lock: Path | None, root
 
 
 def _remote_place(invocation: Invocation, remote: str, target: str | None, network: NetworkFlags) -> _Place:
-    refuse_together(remote=remote, target=target)
-    network.read(None)
+    if target is not None:
+        raise UsageError("expected one of TARGET and --remote, found both", hint="leave one out")
+    network.read(None, needs="an address in place of --remote")
     found = RemoteStore(invocation.config.state_dir).find(remote)
     return _Place(
         address=parse_address(found.address),
@@ -191,7 +192,7 @@ def _place(
         access = network.read(target)
         access.require_use(address)
         return _Place(address=address, root=trusted, access=access, is_elsewhere=True)
-    network.read(None)
+    network.read(None, needs="an address as well")
     if root is not None:
         raise UsageError("--root: expected an address as well: enclaves of this host have this host's root")
     chosen = choose_backend(invocation.config, invocation.screen)

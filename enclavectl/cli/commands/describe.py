@@ -13,7 +13,6 @@ from enclavectl.cli import options
 from enclavectl.cli.enclave_view import attest, show_enclave
 from enclavectl.cli.invocation import begin
 from enclavectl.cli.options import OutputFormat
-from enclavectl.files import require_output
 from enclavectl.new_files import write_new
 
 PolicyOutput = Annotated[
@@ -49,7 +48,6 @@ def describe(
         from enclavectl.cli.policy_change import require_new_policy  # noqa: PLC0415 - few ask for a policy
 
         require_new_policy("--policy-file", policy_file)
-        require_output("--policy-file", policy_file)
         policy = chosen.policy([enclave], allow_debug=False)
         write_new(policy_file, [render_policy(policy).encode()], mode=0o644)
         invocation.screen.note(f"policy written to {policy_file}")

@@ -26,7 +26,7 @@ from enclavectl.cli.results_options import ResultsPath, RetryRefused, open_resul
 from enclavectl.client.folders import Collection
 from enclavectl.client.pictures import PictureSource, read_pictures
 from enclavectl.config.load import Config, SourceKind
-from enclavectl.errors import PictureRefused, StateError
+from enclavectl.errors import PictureRefused, StateError, UsageError
 from enclavectl.files import refuse_input
 from enclavectl.models.find import find_model
 from enclavectl.run import hide_memory
@@ -176,6 +176,8 @@ def diagnose(
         invocation.screen.outlive_reader()
     found = collect_pictures(invocation.screen, images, recursive=recursive)
     verification = which.demand(invocation.config, allow_debug=unsafe_allow_debug)
+    if kept.force and kept.report is None:
+        raise UsageError("--force: expected --report FILE as well")
     if kept.report is not None:
         inputs = (verification.policy, verification.root, config, *network.files)
         _check_report(kept.report, found, inputs, force=kept.force)

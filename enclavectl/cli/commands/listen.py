@@ -11,6 +11,7 @@ from enclavectl.attestation import Standing
 from enclavectl.backends.registry import choose_backend
 from enclavectl.cli import options
 from enclavectl.cli.answer_view import draw_result, draw_standing
+from enclavectl.cli.counting import counted
 from enclavectl.cli.evidence_keeping import EvidenceKeeper, prepare_keeper
 from enclavectl.cli.evidence_options import EvidencePath, IncludeStatements
 from enclavectl.cli.invocation import Invocation, begin
@@ -99,7 +100,7 @@ def listen(
                 return
     if count is not None:
         raise EnclaveLost(
-            f"expected {count} answers, found {answers.count} within {timeout} s without news",
+            f"expected {counted(count, 'answer')}, found {answers.count} within {timeout} s without news",
             hint="enclavectl send hands pictures in; enclavectl list shows what runs",
         )
 

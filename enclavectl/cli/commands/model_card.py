@@ -13,7 +13,7 @@ from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.options import DryRun, Output, OutputFormat
 from enclavectl.cli.screen import Screen
 from enclavectl.errors import UsageError
-from enclavectl.files import read_bounded, status_at, write_atomic
+from enclavectl.files import read_bounded, require_output, status_at, write_atomic
 from enclavectl.models.draft import Draft, DraftRequest, draft_card
 from enclavectl.models.find import CARD_NAME
 from enclavectl.models.presets import PRESETS
@@ -69,6 +69,7 @@ def new(
     path = to or weights.parent / CARD_NAME
     if path.parent.absolute() != weights.parent.absolute():
         raise UsageError(f"--to {path}: expected a file beside the weights, which a card names by name alone")
+    require_output("--to", path, size=int(not dry_run))
     if not dry_run and status_at(path, follows_links=False) is not None:
         raise UsageError(
             f"{path}: exists already, and a card is never overwritten",

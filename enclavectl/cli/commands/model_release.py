@@ -13,6 +13,7 @@ from enclavectl.cli.invocation import begin
 from enclavectl.cli.options import ConfigFile, Output, OutputFormat
 from enclavectl.cli.screen import error_value
 from enclavectl.errors import EnclavectlError, UsageError
+from enclavectl.files import require_output
 from enclavectl.run import hide_memory
 
 if TYPE_CHECKING:
@@ -107,6 +108,9 @@ def release(
     screen.outlive_reader()
     if (to is None) == (listen is None):
         raise UsageError("expected --to ADDRESS or --listen ADDRESS, and not both")
+    if log is not None:
+        # Only look: a log that is there may be in a folder that takes no other file.
+        require_output("--log", log, size=0)
     hide_memory()  # from here on this process has the key, and may wait for weeks
     secret = read_key(key)
     lease_s = None if lease is None else parse_lease(lease)

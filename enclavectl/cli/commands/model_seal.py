@@ -12,7 +12,7 @@ from enclavectl.cli.invocation import begin
 from enclavectl.cli.options import ConfigFile, Output, OutputFormat
 from enclavectl.cli.sealed_view import sealed_facts, sealed_json
 from enclavectl.errors import UsageError
-from enclavectl.files import status_at
+from enclavectl.files import require_output, status_at
 from enclavectl.models.find import PACKAGED_DIR, find_model
 from enclavectl.new_files import require_new
 from enclavectl.run import hide_memory
@@ -103,6 +103,7 @@ def seal(
             hint="move it away if that file is still in use; otherwise remove it",
         )
     require_new("--to", to)  # its key may be elsewhere
+    require_output("--to", to)
     found = find_model(model, data_dir=invocation.config.data_dir)
     _check_serves(screen, found)
     hide_memory()  # from here on this process has the key

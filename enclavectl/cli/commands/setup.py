@@ -12,6 +12,7 @@ import typer
 
 from enclavectl.cli import options
 from enclavectl.cli.consent import require_consent
+from enclavectl.cli.counting import counted
 from enclavectl.cli.host_facts import facts_of
 from enclavectl.cli.invocation import begin, refuse_together
 from enclavectl.cli.options import OutputFormat
@@ -143,7 +144,7 @@ def _apply(chosen: Setup, planned: Sequence[Report], screen: Screen, *, yes: boo
     for report in changes:
         for line in report.commands or (report.detail,):
             screen.note(f"{report.id}: will run: {line}")
-    require_consent(command="setup", yes=yes, what=f"{len(changes)} steps")
+    require_consent(command="setup", yes=yes, what=counted(len(changes), "step"))
     changer = LiveChanger(uid=host.user.uid, environ=os.environ, may_ask=sys.stdin.isatty())
     return run_steps(chosen.steps(), changer, lambda report: screen.note(f"{report.id} ..."))
 

@@ -10,6 +10,7 @@ import typer
 from enclavectl.cli.evidence_options import LockPath
 from enclavectl.cli.invocation import refuse_together, screen_for
 from enclavectl.cli.options import AnotherRoot, Output, OutputFormat
+from enclavectl.errors import UsageError
 
 EvidencePath = Annotated[
     Path,
@@ -108,6 +109,8 @@ def verify(
     refuse_together(
         policy=policy, lock=lock, **{"no-policy": no_policy, "policy-from-evidence": policy_from_evidence}
     )
+    if force and report is None:
+        raise UsageError("--force: expected --report FILE as well")
     if report is not None:
         _check_report(report, [file, document, picture, policy, lock, root], force=force)
     files = CaseFiles(

@@ -7,6 +7,8 @@ from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.options import NewFolder, Output, OutputFormat
 from enclavectl.eif.extract import extract_sections
 from enclavectl.eif.opening import open_image
+from enclavectl.errors import UsageError
+from enclavectl.files import is_folder
 
 EXTRACT_SCHEMA = "enclavectl.eif-extract/1"
 
@@ -21,6 +23,11 @@ def extract(file: ImageFile, folder: NewFolder, output: Output = OutputFormat.TE
       enclavectl eif extract app.eif --to parts   into a new folder
     """
     screen = screen_for(output)
+    if not is_folder(folder.parent):
+        raise UsageError(
+            f"--to {folder}: expected a new folder in a folder that exists",
+            hint="make that folder first, or name another one",
+        )
     with open_image(file) as image:
         written = extract_sections(image, folder)
     if screen.as_json:

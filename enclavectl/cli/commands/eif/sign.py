@@ -15,6 +15,7 @@ from enclavectl.cli.signing import read_signer
 from enclavectl.eif.errors import naming
 from enclavectl.eif.sign import sign_image
 from enclavectl.errors import UsageError
+from enclavectl.files import require_output
 
 SIGN_SCHEMA = "enclavectl.eif-sign/1"
 
@@ -52,6 +53,7 @@ def sign(
             hint="enclavectl build --sign ARN --cert CERT signs with it, through nitro-cli",
         )
     screen = screen_for(output)
+    require_output("--to", signed)
     require_image_or_new("--to", signed)
     signer = read_signer(key, certificate)
     with naming(file), progress(screen, "signing", file) as on_bytes:

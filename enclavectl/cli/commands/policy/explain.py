@@ -44,7 +44,7 @@ def explain(
     screen = screen_for(output)
     policy = read_policy(file)
     claims = read_claims(document)
-    when = claims.timestamp if at == "document" else moment("--at", at)
+    when = claims.timestamp if at == "document" else moment("--at", at, words="now, document")
     found = explain_registers(policy, claims, at=when)
     if screen.as_json:
         screen.result(_to_json(file, document, found))

@@ -13,14 +13,14 @@ import typer
 from enclavectl.attestation import Policy
 from enclavectl.attestation.policy_json import time_json
 from enclavectl.cli.invocation import screen_for
-from enclavectl.cli.kms_arguments import Context, KeyArn, Parents, parse_pairs
+from enclavectl.cli.kms_arguments import KeyArn, parse_pairs
 from enclavectl.cli.kms_view import draw_json
 from enclavectl.cli.options import DryRun, Output, OutputFormat
 from enclavectl.cli.output_files import require_distinct
 from enclavectl.cli.policy_arguments import At, moment, read_policy
 from enclavectl.cli.screen import Screen
 from enclavectl.errors import StateError
-from enclavectl.files import refuse_input, status_at, write_atomic
+from enclavectl.files import refuse_input, require_output, require_replaceable, stage_file, status_at
 from enclavectl.kms import KeyPolicy, KeyPolicyRequest, compile_key_policy, request_from_policy
 from enclavectl.kms.compile import check_key, operator_policy, put_commands
 
@@ -29,6 +29,22 @@ KMS_SCHEMA = "enclavectl.policy-kms/1"
 PolicyFile = Annotated[Path, typer.Option("--policy", metavar="FILE", help="The policy to compile.")]
 Admin = Annotated[
     str, typer.Option("--admin", metavar="ARN", help="The model owner's role, in the key's account.")
+]
+OperatorRoles = Annotated[
+    list[str],
+    typer.Option(
+        "--parent",
+        metavar="ARN",
+        help="A role of the operator, which asks for the enclave: at least one; may be repeated.",
+    ),
+]
+SealingContext = Annotated[
+    list[str],
+    typer.Option(
+        "--context",
+        metavar="NAME=VALUE",
+        help="A pair of the encryption context: at least one; may be repeated.",
+    ),
 ]
 KeyPolicyOutput = Annotated[Path, typer.Option("--to", metavar="FILE", help="The key policy.")]
 IamOutput = Annotated[
@@ -51,8 +67,8 @@ Irrevocable = Annotated[
 def kms(
     policy: PolicyFile,
     admin: Admin,
-    parent: Parents = None,
-    context: Context = None,
+    parent: OperatorRoles,
+    context: SealingContext,
     to: KeyPolicyOutput = Path("key-policy.json"),
     iam_to: IamOutput = None,
     key: KeyArn = None,
@@ -74,14 +90,14 @@ def kms(
     """
     screen = screen_for(output)
     iam_to = to.parent / f"{to.stem}.iam.json" if iam_to is None else iam_to
-    _check_targets(to, iam_to, policy, may_exist=force or dry_run)
+    _check_targets(to, iam_to, policy, may_exist=force or dry_run, writes=not dry_run)
     when = moment("--at", at)
     found = read_policy(policy)
     request = request_from_policy(
         found,
         admin=admin,
-        parents=tuple(parent or ()),
-        context=parse_pairs("--context", context or []),
+        parents=tuple(parent),
+        context=parse_pairs("--context", context),
         at=when,
         irrevocable=irrevocable,
     )
@@ -116,9 +132,18 @@ class _Made:
     is_dry_run: bool
 
     def write(self) -> None:
-        """Write both files."""
-        write_atomic(self.to, self.key_policy.to_bytes(), mode=0o644)
-        write_atomic(self.iam_to, f"{json.dumps(self.iam_policy, indent=2)}\n".encode(), mode=0o644)
+        """Write both files, or neither where a disk is full."""
+        iam_policy = f"{json.dumps(self.iam_policy, indent=2)}\n".encode()
+        with (
+            stage_file(self.to.parent, mode=0o644) as first,
+            stage_file(self.iam_to.parent, mode=0o644) as second,
+        ):
+            first.file.write(self.key_policy.to_bytes())
+            second.file.write(iam_policy)
+            first.sync()
+            second.sync()
+            first.commit(self.to)
+            second.commit(self.iam_to)
 
     def to_json(self, releases: dict[str, object]) -> dict[str, object]:
         """Return the command's object; ``releases`` says which releases are in it and which are not."""
@@ -148,18 +173,22 @@ class _Made:
             typer.echo(command)
 
 
-def _check_targets(to: Path, iam_to: Path, policy: Path, *, may_exist: bool) -> None:
-    """Refuse targets that are an input, one and the same, or there already.
+def _check_targets(to: Path, iam_to: Path, policy: Path, *, may_exist: bool, writes: bool) -> None:
+    """Refuse targets that cannot be written, are an input, one and the same, or there already.
+
+    Without ``writes`` nothing is tried, only looked at.
 
     Raises:
-        UsageError: one is an input, or both are the same.
+        UsageError: one cannot be written or is an input, or both are the same.
         StateError: one exists already.
     """
     require_distinct([("--to", to), ("--iam-to", iam_to)])
     for option, one in (("--to", to), ("--iam-to", iam_to)):
+        require_replaceable(one)  # first: the other one tries the folder, and /dev is no place for that
+        require_output(option, one, size=int(writes))
         refuse_input(option, one, [policy])
         if status_at(one) is not None and not may_exist:
-            raise StateError(f"{one}: exists already", hint="--force replaces it")
+            raise StateError(f"{option} {one}: exists already", hint="--force replaces it")
 
 
 def _answer(policy: Policy, request: KeyPolicyRequest, at: datetime) -> dict[str, object]:

@@ -81,12 +81,14 @@ def kms_explain(
     call = Call(
         caller=parse_caller(principal),
         action=_known_action(action),
-        at=claims.timestamp if claims is not None and at == "document" else moment("--at", at),
+        at=claims.timestamp
+        if claims is not None and at == "document"
+        else moment("--at", at, words="now, document"),
         key=key,
         context=parse_pairs("--context", context or []),
         recipient=None if claims is None else Recipient(pcrs=claims.pcrs),
         iam_allows=not without_iam,
-        keys=parse_pairs("--condition", condition or []),
+        keys=parse_pairs("--condition", condition or [], example="aws:SourceIp=192.0.2.1"),
     )
     found = explain_call(policy, call)
     if screen.as_json:

@@ -60,7 +60,7 @@ def new(
       enclavectl policy new --from-lock a.json --to p.yaml --dry-run    look first
     """
     screen = screen_for(output)
-    require_new_policy("--to", to)
+    require_new_policy("--to", to, writes=not dry_run)
     made = release.release()
     policy = Policy(accept=_accepted(accept), releases=(made,), max_age=timedelta(seconds=max_age))
     request = PolicyChangeRequest(

@@ -14,6 +14,7 @@ from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.options import DryRun, Output, OutputFormat
 from enclavectl.cli.policy_arguments import PolicyPath, moment, read_policy_text
 from enclavectl.cli.policy_change import PolicyChangeRequest, apply_change
+from enclavectl.errors import UsageError
 
 ReleaseToEnd = Annotated[
     str, typer.Argument(metavar="RELEASE", help="A release's name or label.", autocompletion=release_names)
@@ -43,6 +44,13 @@ def retire(
     text = read_policy_text(file)
     end = moment("--expires", expires)
     release = find_release(parse_policy(text, source=str(file)), name, source=str(file))
+    now = moment("--expires", "now")
+    if release.expires is not None and release.expires < end <= now:
+        raise UsageError(
+            f"{file}: release {release.name} has ended already, at {render_time(release.expires)}",
+            hint="nothing is to be done: no enclave of it passes",
+            code="ended-already",
+        )
     edited = end_release(text, release.name, end, source=str(file))
     request = PolicyChangeRequest(
         command="retire",

@@ -17,6 +17,8 @@ from enclavectl.cli.policy_change import PolicyChangeRequest, apply_change
 from enclavectl.errors import UsageError
 from enclavectl.label import is_label
 
+_SHOWN_LABELS = 8  # more would hide the note; policy show lists all
+
 ReleaseToRevoke = Annotated[
     str | None,
     typer.Argument(
@@ -73,15 +75,18 @@ def revoke(
         pcrs=parse_registers(pcr) if pcr else None,
     )
     edited = revoke_in(text, entry, source=str(file))
+    unmatched = _unmatched(policy, entry)
     request = PolicyChangeRequest(
         command="revoke",
         path=file,
         before=text,
         after=edited,
-        did=f"revoked {entry.subject}{_also(policy, entry)}",
+        did=f"revoked {entry.subject}{_also(policy, entry)}" + (", of no release here" if unmatched else ""),
         is_dry_run=dry_run,
     )
     apply_change(screen, request)
+    if unmatched:
+        screen.note(f"no release of {file} {unmatched}")
 
 
 def _named(policy: Policy, name: str, source: str) -> tuple[str, str]:
@@ -96,3 +101,15 @@ def _named(policy: Policy, name: str, source: str) -> tuple[str, str]:
 def _also(policy: Policy, entry: Revocation) -> str:
     ended = [one.name for one in policy.releases if entry.matches(one.pcrs) and one.name != entry.name]
     return f", and so {', '.join(ended)}" if ended else ""
+
+
+def _unmatched(policy: Policy, entry: Revocation) -> str:
+    """Return what no release has, where the entry revokes none of them (a typing error?); else nothing."""
+    if any(entry.matches(one.pcrs) for one in policy.releases):
+        return ""
+    if entry.label is None:
+        registers = ", ".join(f"PCR{index}" for index in entry.pcrs or ())
+        return f"pins this {registers}, so all of them stay as they are; enclavectl policy show lists them"
+    labels = [f"{one.label} ({one.name})" for one in policy.releases]
+    shown = ", ".join(labels[:_SHOWN_LABELS]) + (", ..." if len(labels) > _SHOWN_LABELS else "")
+    return f"has this label; it has: {shown or 'none'}"

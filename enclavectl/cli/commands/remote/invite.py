@@ -10,7 +10,7 @@ import typer
 from enclavectl.cli.invocation import screen_for
 from enclavectl.cli.network_options import NetworkFlags
 from enclavectl.cli.options import AnotherRoot, Output, OutputFormat
-from enclavectl.files import write_atomic
+from enclavectl.files import require_output, write_atomic
 from enclavectl.new_files import require_own_or_new
 from enclavectl.targets.invitation import INVITATION_BEGIN, render_invitation
 
@@ -78,6 +78,7 @@ def invite(
     content = files.content(address, policy=policy, root=root)
     text = render_invitation(content)
     if write is not None:
+        require_output("--write", write)
         require_own_or_new("--write", write, INVITATION_BEGIN.encode(), "an invitation")
         write_atomic(write, text.encode())
     if screen.as_json:
