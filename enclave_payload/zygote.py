@@ -43,9 +43,9 @@ def start_zygote(folder: Path, limits: Limits) -> socket.socket:
     """Fork the zygote for the model in ``folder``, and return the socket to it.
 
     After ``LOAD`` it loads the model, from the stream that comes with it if one does, and sends ``READY``, or
-    why it cannot serve. Then each slot number (one
-    byte) with a stream socket and a picture's memory makes it kill the slot's decoder, start another on them
-    and send back its process id (four bytes). It ends when the socket does.
+    why it cannot serve. Then each slot number (one byte) with a stream socket and a picture's memory makes it
+    kill the slot's decoder, start another on them and send back its process id (four bytes). It ends when the
+    socket does.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     if os.fork() == 0:
