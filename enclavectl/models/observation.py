@@ -217,8 +217,8 @@ def _from_json(value: dict[str, Any]) -> Observation:
         runtime=_text(value["runtime"]),
         failed=failed,
         words=_text(value["words"]),
-        inputs=tuple(_tensor(one) for one in value["inputs"]),
-        outputs=tuple(_tensor(one) for one in value["outputs"]),
+        inputs=tuple(_tensor(one) for one in _few(value["inputs"])),
+        outputs=tuple(_tensor(one) for one in _few(value["outputs"])),
         values=tuple(tuple(_number(one) for one in values) for values in value["values"]),
     )
 
@@ -227,11 +227,18 @@ def _tensor(value: dict[str, Any]) -> Tensor:
     return Tensor(
         name=_text(value["name"]),
         dtype=_text(value["dtype"]),
-        shape=tuple(_whole(one) for one in value["shape"]),
-        signature=tuple(_whole(one) for one in value["signature"]),
+        shape=tuple(_whole(one) for one in _few(value["shape"])),
+        signature=tuple(_whole(one) for one in _few(value["signature"])),
         scale=_number(value["scale"]),
         zero_point=_whole(value["zero_point"]),
     )
+
+
+def _few(values: list[Any]) -> list[Any]:
+    # TFLite's shapes have at most 6 sides, and of tensors no more are told.
+    if len(values) > _MAX_TENSORS:
+        raise ValueError(len(values))
+    return values
 
 
 def _text(value: object) -> str:

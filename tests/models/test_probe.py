@@ -388,6 +388,7 @@ LINE = Observation(runtime="r", failed="load", words="w").to_line()
         ('"r"', "null"),
         ('"inputs": []', '"inputs": 7'),
         ('"inputs": []', '"inputs": [{"name": 1}]'),
+        ('"inputs": []', f'"inputs": [{", ".join("1" * 17)}]'),
         ('"values": []', '"values": [["one"]]'),
         ('"values": []', f'"values": [[1{"0" * 400}]]'),
         ('"values": []', '"values": [[true]]'),
