@@ -29,7 +29,7 @@ MAX_MEMORY_BYTES = 4 << 30
 MAX_CPU_S = 20
 # Before the JSON: a build's log has other lines, too.
 MARK = "enclavectl-observation "
-# No image classifier has more inputs or outputs, or longer names.
+# No image classifier has more inputs or outputs, or sides of them, or longer names.
 _MAX_TENSORS = 16
 _MAX_NAME = 80
 _MAX_WORDS = 2000
@@ -187,8 +187,8 @@ def _tensors(details: Iterable[Mapping[str, Any]]) -> tuple[Tensor, ...]:
         Tensor(
             name=str(one["name"])[:_MAX_NAME],
             dtype=one["dtype"].__name__,
-            shape=tuple(int(side) for side in one["shape"]),
-            signature=tuple(int(side) for side in one["shape_signature"]),
+            shape=tuple(int(side) for side in one["shape"][:_MAX_TENSORS]),
+            signature=tuple(int(side) for side in one["shape_signature"][:_MAX_TENSORS]),
             scale=float(one["quantization"][0]),
             zero_point=int(one["quantization"][1]),
         )
@@ -235,7 +235,7 @@ def _tensor(value: dict[str, Any]) -> Tensor:
 
 
 def _few(values: list[Any]) -> list[Any]:
-    # TFLite's shapes have at most 6 sides, and of tensors no more are told.
+    # No more are told, of tensors and of sides.
     if len(values) > _MAX_TENSORS:
         raise ValueError(len(values))
     return values
