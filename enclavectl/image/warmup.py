@@ -218,7 +218,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, before)
     if failures:
         raise RuntimeError(f"the payload logged {lines}") from failures[0]
-    _look_at_all(payload.MODEL_DIR, brought)
+    _look_at_all(classifier.card)
 
 
 def _brought() -> tuple[bytes, bytes] | None:
@@ -257,17 +257,11 @@ def _bring(decoders: Decoders, card: bytes, weights: bytes) -> None:
         sink.sendall(weights)
 
 
-def _look_at_all(model_dir: Path, brought: tuple[bytes, bytes] | None) -> None:
-    """Map here what decoders map, for who asks which files this process has mapped.
-
-    But for the weights: this process writes the image, and theirs is a parser that they might take over. A
-    zygote maps no library once it has them.
-    """
-    from enclave_payload import pipeline  # noqa: F401
-    from enclave_payload.card import load_card, parse_card
+def _look_at_all(card: ModelCard) -> None:
+    """Map what decoders map, for who asks; not weights, which could take over what writes the image."""
+    from enclave_payload import pipeline  # noqa: F401 - TFLite maps nothing more when it has weights
     from enclave_payload.picture import PictureError, decode_picture
 
-    card = load_card(model_dir) if brought is None else parse_card(brought[0])
     for _, kind, picture, _ in _pictures():
         with contextlib.suppress(PictureError):
             decode_picture(picture, kind, card.input)
