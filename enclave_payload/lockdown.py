@@ -93,6 +93,10 @@ _GUARDED_FORKING = {
     "kill": (62, 129, 0, 1 << 31),  # no group, and not all
     "prlimit64": (302, 261, 0, (1 << 32) - 1),  # its own alone
 }
+# What each may still do.
+_DECODER = (_ALLOWED, _GUARDED)
+_READER = (_ALLOWED | _READING, _GUARDED | _GUARDED_READING)
+_ZYGOTE = (_READER[0] | _FORKING, _READER[1] | _GUARDED_FORKING)
 
 
 class Missing(IntFlag):
@@ -115,12 +119,12 @@ def lock_down_zygote() -> Missing:
     """
     missing = _drop_privileges()
     _end_with_parent()
-    return missing | _forbid(_ALLOWED | _READING | _FORKING, _GUARDED | _GUARDED_READING | _GUARDED_FORKING)
+    return missing | _forbid(*_ZYGOTE)
 
 
 def lock_down_reader() -> Missing:
     """Give up what reading this user's files does not take, to parse weights where there is no enclave."""
-    return _forbid(_ALLOWED | _READING, _GUARDED | _GUARDED_READING)
+    return _forbid(*_READER)
 
 
 def lock_down(parent_pid: int, *, memory_bytes: int, cpu_s: int) -> Missing:
@@ -133,7 +137,7 @@ def lock_down(parent_pid: int, *, memory_bytes: int, cpu_s: int) -> Missing:
     _end_with_parent()
     if os.getppid() != parent_pid:
         raise OSError(errno.ESRCH, "the parent is gone")
-    return missing | _forbid(_ALLOWED, _GUARDED)
+    return missing | _forbid(*_DECODER)
 
 
 def _end_with_parent() -> None:
@@ -164,13 +168,22 @@ def _limit(memory_bytes: int, cpu_s: int) -> Missing:
         (resource.RLIMIT_NPROC, 0),
         (resource.RLIMIT_CORE, 0),
     ):
-        hard = resource.getrlimit(limit)[1]
-        bound = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         try:
-            resource.setrlimit(limit, (bound, bound))
+            lower_limit(limit, wanted)
         except (OSError, ValueError):
             missing = Missing.LIMITS
     return missing
+
+
+def lower_limit(limit: int, wanted: int) -> None:
+    """Bound one of ``resource``'s limits for good. A hard limit that is narrower stays: it bounds as well.
+
+    Raises:
+        OSError, ValueError: this kernel does not take it.
+    """
+    hard = resource.getrlimit(limit)[1]
+    bound = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(limit, (bound, bound))
 
 
 def _mapped_bytes() -> int:

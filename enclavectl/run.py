@@ -69,18 +69,7 @@ def capture(command: Command, *, timeout_s: float) -> Output:
         HostError: it could not be started, did not end in time, or wrote too much.
     """
     program = command.argv[0]
-    try:
-        process = subprocess.Popen(
-            list(command.argv),
-            cwd=command.cwd,
-            env=dict(command.environment),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            pass_fds=command.pass_fds,
-        )
-    except OSError as exc:
-        raise HostError(f"{program}: cannot be started ({exc.strerror})") from exc
+    process = start(command, output=subprocess.PIPE, errors=subprocess.PIPE, in_own_session=False)
     with process:
         try:
             return _read_both(process, program, timeout_s)
@@ -196,10 +185,12 @@ def start(
     output: IO[bytes] | int,
     errors: IO[bytes] | int = subprocess.STDOUT,
     source: IO[bytes] | int = subprocess.DEVNULL,
+    in_own_session: bool = True,
 ) -> subprocess.Popen[bytes]:
-    """Start a process in its own session, without standard input; both outputs go to ``output``.
+    """Start a process, without standard input; both outputs go to ``output``.
 
-    With ``errors``, the standard error goes there.
+    With ``errors``, the standard error goes there. In a session of its own, no Ctrl-C at the terminal reaches
+    it.
 
     Raises:
         HostError: it could not be started.
@@ -213,7 +204,7 @@ def start(
             stdout=output,
             stderr=errors,
             pass_fds=command.pass_fds,
-            start_new_session=True,
+            start_new_session=in_own_session,
         )
     except OSError as exc:
         raise HostError(f"{command.argv[0]}: cannot be started ({exc.strerror})") from exc

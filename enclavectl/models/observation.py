@@ -101,15 +101,12 @@ def confine_this_process() -> None:
 
     import enclave_payload.classifier
     import enclave_payload.filling  # noqa: F401
+    from enclave_payload.lockdown import lock_down_reader, lower_limit
 
     # Damaged weights would otherwise choose them.
-    for limit, wanted in ((resource.RLIMIT_AS, MAX_MEMORY_BYTES), (resource.RLIMIT_CPU, MAX_CPU_S)):
-        hard = resource.getrlimit(limit)[1]
-        bound = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(limit, (bound, bound))
+    lower_limit(resource.RLIMIT_AS, MAX_MEMORY_BYTES)
+    lower_limit(resource.RLIMIT_CPU, MAX_CPU_S)
     if sys.platform == "linux":
-        from enclave_payload.lockdown import lock_down_reader
-
         lock_down_reader()
 
 

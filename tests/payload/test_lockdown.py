@@ -263,17 +263,7 @@ def test_a_parent_that_is_gone_is_an_end() -> None:
 MACHINES = ("x86_64", "aarch64")
 
 
-FILTERS = {
-    "decoder": (lockdown._ALLOWED, lockdown._GUARDED),
-    "reader": (
-        lockdown._ALLOWED | lockdown._READING,
-        lockdown._GUARDED | lockdown._GUARDED_READING,
-    ),
-    "zygote": (
-        lockdown._ALLOWED | lockdown._READING | lockdown._FORKING,
-        lockdown._GUARDED | lockdown._GUARDED_READING | lockdown._GUARDED_FORKING,
-    ),
-}
+FILTERS = {"decoder": lockdown._DECODER, "reader": lockdown._READER, "zygote": lockdown._ZYGOTE}
 
 
 @pytest.mark.parametrize("machine", MACHINES)

@@ -14,6 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
+from enclave_payload.lockdown import lower_limit
 from enclave_payload.media import MAX_PICTURE_BYTES
 from enclavectl.backends.local import kernel
 from enclavectl.backends.local.file_tree import DEVICES, enter_file_tree, needed_files
@@ -111,7 +112,4 @@ def _set_limits(memory_mib: int) -> None:
         (resource.RLIMIT_FSIZE, MAX_PICTURE_BYTES),  # memory that has a picture counts as a file
         (resource.RLIMIT_CORE, 0),
     ):
-        # A hard limit below ours stays: only root may raise one, and a narrower bound bounds as well.
-        hard = resource.getrlimit(limit)[1]
-        bound = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(limit, (bound, bound))
+        lower_limit(limit, wanted)
