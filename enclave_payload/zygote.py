@@ -63,56 +63,41 @@ def _run_zygote(folder: Path, channel: socket.socket, limits: Limits) -> NoRetur
         _close_all_but({*range(3), channel.fileno()})
         # numpy's OpenBLAS would start threads, which do not survive a fork.
         os.putenv("OPENBLAS_NUM_THREADS", "1")
-        model = _read_model(folder, channel)
         dies_first = _DiesFirst()
-        os.closerange(0, 2)  # the console is left for the story of a bug; there is no /dev/null in a build
-        # What TFLite makes of the weights can make itself the master of this process: it has no key, and from
-        # here on it has no way to one.
-        missing = lock_down_zygote()
-        pipeline = None if model is None else _load(model, channel)
-        if pipeline is not None:
+        loaded = _load(folder, channel)
+        if loaded is not None:
             _close_all_but({channel.fileno(), *dies_first.descriptors})
             keep_freed_memory(_KEPT_BYTES)
             gc.enable()
             gc.freeze()  # looking for garbage would copy every page that is shared with decoders
-            _fork_decoders(pipeline, channel, limits, missing, dies_first)
+            _fork_decoders(*loaded, channel, limits, dies_first)
     except BaseException:  # noqa: BLE001 - a bug: its story is for the console, and nothing may return
         sys.excepthook(*sys.exc_info())
     os._exit(1)
 
 
-def _read_model(folder: Path, channel: socket.socket) -> tuple[bytes, bytes] | None:
-    """Wait to be told; return card and weights, unparsed, or None where there are none to be had."""
-    # Here and not above: the key holder imports this module, and must not have a picture's parser in it. All
-    # that is loaded from files is loaded now.
+def _load(folder: Path, channel: socket.socket) -> tuple[Pipeline, Missing] | None:
+    # Here and not above: the key holder imports this module, and must not have a picture's parser in it. No
+    # library is loaded once this process is locked down.
     from enclave_payload.classifier import read_model  # noqa: PLC0415
-    from enclave_payload.pipeline import Pipeline  # noqa: F401, PLC0415
+    from enclave_payload.pipeline import Pipeline, UnfitError  # noqa: PLC0415
 
     message, descriptors, _, _ = socket.recv_fds(channel, _MESSAGE_BYTES, 1)
     if message != LOAD:  # the key holder has ended
         return None
     try:
-        return _receive_model(descriptors[0]) if descriptors else read_model(folder)
-    except (CardError, OSError) as exc:
-        _refuse(channel, exc)
-        return None
-
-
-def _load(model: tuple[bytes, bytes], channel: socket.socket) -> Pipeline | None:
-    from enclave_payload.pipeline import Pipeline, UnfitError  # noqa: PLC0415
-
-    try:
+        model = _receive_model(descriptors[0]) if descriptors else read_model(folder)
+        os.closerange(0, 2)  # the console is left for the story of a bug; there is no /dev/null in a build
+        # What TFLite makes of the weights can make itself the master of this process: it has no key, and from
+        # here on it has no way to one.
+        missing = lock_down_zygote()
         pipeline = Pipeline(*model)
-    except UnfitError as exc:
-        _refuse(channel, exc)
+    except (CardError, OSError, UnfitError) as exc:
+        with contextlib.suppress(OSError):  # the key holder has ended: a chunk did not open
+            channel.send(str(exc).encode(errors="replace")[:_MESSAGE_BYTES])
         return None
     channel.send(READY)
-    return pipeline
-
-
-def _refuse(channel: socket.socket, reason: Exception) -> None:
-    with contextlib.suppress(OSError):  # the key holder has ended: a chunk did not open
-        channel.send(str(reason).encode(errors="replace")[:_MESSAGE_BYTES])
+    return pipeline, missing
 
 
 def _receive_model(descriptor: int) -> tuple[bytes, bytes]:
@@ -155,7 +140,7 @@ class _DiesFirst:
 
 
 def _fork_decoders(
-    pipeline: Pipeline, channel: socket.socket, limits: Limits, missing: Missing, dies_first: _DiesFirst
+    pipeline: Pipeline, missing: Missing, channel: socket.socket, limits: Limits, dies_first: _DiesFirst
 ) -> None:
     decoders: dict[int, int] = {}
     while True:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from enclave_payload.card import MODEL_PCR, model_commitment, model_register
 from enclave_payload.key_holder import pin_model
 from enclave_payload.nsm import Nsm, NsmError
-from enclave_payload.zygote import _read_model
+from enclave_payload.zygote import _load
 from enclavectl.attestation.cose import parse_cose
 from enclavectl.attestation.document import parse_claims
 from enclavectl.backends.local.nsm import SimulatedNsm
@@ -159,4 +159,4 @@ def test_no_weights_are_parsed_before_the_key_holder_says_so(tmp_path: Path) -> 
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         ours.close()
-        assert _read_model(tmp_path, theirs) is None
+        assert _load(tmp_path, theirs) is None
